@@ -1,0 +1,59 @@
+"""The error tree. A bad row, grader or model is one clear line to the person who can fix it.
+
+    PinetuneError
+      UserError            the user must change something; printed without a traceback, exit code 2
+        DataError          a dataset file: names file, line and field
+        JobError           a job body: names the field
+        GraderError        a grader definition
+        ModelError         a model folder, id or architecture
+        MissingToolError   something optional is not installed; names the install command
+      GradingFailed        one answer could not be graded (becomes a Grade with status "error")
+
+A bad rollout is data (a status on a record), a bad config is an exception.
+"""
+
+from __future__ import annotations
+
+
+class PinetuneError(Exception):
+    """Base of all errors Pinetune raises on purpose."""
+
+
+class UserError(PinetuneError):
+    """The user must change something. The message says what, where, and what to do."""
+
+
+class DataError(UserError):
+    """A dataset file is wrong. `complaints` holds one text a fault, each starting with file:line."""
+
+    def __init__(self, complaints: str | list[str]) -> None:
+        self.complaints = [complaints] if isinstance(complaints, str) else list(complaints)
+        super().__init__("\n".join(self.complaints))
+
+
+class JobError(UserError):
+    """A job body is wrong. `param` is the JSON path of the field, as OpenAI's error envelope names it."""
+
+    def __init__(self, message: str, param: str | None = None) -> None:
+        self.param = param
+        super().__init__(f"{param}: {message}" if param else message)
+
+
+class GraderError(UserError):
+    """A grader definition is wrong."""
+
+
+class ModelError(UserError):
+    """A model cannot be found, opened or used."""
+
+
+class MissingToolError(UserError):
+    """An optional program or package is absent; the message names the install command."""
+
+
+class GradingFailed(PinetuneError):
+    """One answer could not be graded. `kind` is OpenAI's error flag for it."""
+
+    def __init__(self, kind: str, detail: str) -> None:
+        self.kind = kind
+        super().__init__(detail)
