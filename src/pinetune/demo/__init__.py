@@ -1,0 +1,1 @@
+"""The bundled miniature: fact table, case generator, base recipe and weights."""

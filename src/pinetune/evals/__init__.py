@@ -1,0 +1,1 @@
+"""Rows to an EvalReport: metrics and honest statistics."""

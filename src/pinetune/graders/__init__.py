@@ -1,0 +1,1 @@
+"""One file per grader type, the template language, and build (definition to Grader)."""

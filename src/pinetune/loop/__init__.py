@@ -1,0 +1,1 @@
+"""The job: run.py is the path as code."""

@@ -1,0 +1,1 @@
+"""Hugging Face weights: load, LoRA, chat format, export."""

@@ -1,0 +1,1 @@
+"""Rows + sampler + grader to groups; the one path that training and evaluation share."""

@@ -1,0 +1,1 @@
+"""The run folder: the only room that knows its file names."""

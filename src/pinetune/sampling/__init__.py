@@ -1,0 +1,1 @@
+"""Drawing completions: our own engine for this machine."""
