@@ -8,6 +8,7 @@
         ModelError         a model folder, id or architecture
         MissingToolError   something optional is not installed; names the install command
       GradingFailed        one answer could not be graded (becomes a Grade with status "error")
+      JobFailed            a running job cannot go on; its checkpoints are kept, exit code 1
 
 A bad rollout is data (a status on a record), a bad config is an exception.
 """
@@ -57,3 +58,7 @@ class GradingFailed(PinetuneError):
     def __init__(self, kind: str, detail: str) -> None:
         self.kind = kind
         super().__init__(detail)
+
+
+class JobFailed(PinetuneError):
+    """A running job cannot go on. What it saved so far is kept."""

@@ -1,0 +1,239 @@
+"""The loop with small real fakes: a learner whose whole state is a hash of all it was taught."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pinetune.errors import JobFailed
+from pinetune.loop.config import JobFacts, TrainConfig, parse_job, resolve
+from pinetune.loop.run import Parts, has_spread, run
+from pinetune.loop.state import LoopState
+from pinetune.records import (
+    Completion,
+    EvalReport,
+    Grade,
+    Group,
+    Interval,
+    Prompt,
+    Row,
+    SamplingParams,
+    StepReport,
+    TrainSample,
+    UpdateReport,
+)
+from pinetune.rollout.run import derive_seed, run_groups
+
+ROWS = [Row(index=i, messages=({"role": "user", "content": str(i)},), item={}) for i in range(6)]
+
+
+class HashLearner:
+    def __init__(self) -> None:
+        self.weights = "base"
+
+    def step(self, samples: Sequence[TrainSample]) -> UpdateReport:
+        told = repr([(s.group, s.completion_ids, s.advantages) for s in samples])
+        self.weights = hashlib.sha256((self.weights + told).encode()).hexdigest()
+        return UpdateReport(trained_tokens=len(samples), loss=0.0, grad_norm=0.0, learning_rate=0.0)
+
+    def save(self, folder: str) -> None:
+        Path(folder).write_text(self.weights)
+
+    def load(self, folder: str) -> None:
+        self.weights = Path(folder).read_text()
+
+
+class SeedSampler:
+    """Completions depend on the seed and on the learner's weights, as a real sampler's do."""
+
+    def __init__(self, learner: HashLearner) -> None:
+        self.learner = learner
+        self.weights = learner.weights
+
+    def render(self, row: Row) -> Prompt:
+        return Prompt(token_ids=(row.index,))
+
+    def refresh(self) -> None:
+        self.weights = self.learner.weights
+
+    def sample(
+        self, prompts: Sequence[Prompt], num_samples: int, params: SamplingParams, seeds: Sequence[Sequence[int]]
+    ) -> Iterator[tuple[int, int, Completion]]:
+        for s in reversed(range(num_samples)):  # finishing order is not asking order
+            for p in range(len(prompts)):
+                token = derive_seed(seeds[p][s], self.weights) % 10
+                yield p, s, Completion((token,), (-1.0,), (False,), "stop", answer=str(token))
+
+
+class DigitGrader:
+    name = "digit"
+
+    def grade(self, completion: Completion, row: Row) -> Grade:
+        return Grade(status="ok", value=int(completion.answer) / 10)
+
+    def close(self) -> None: ...
+
+
+class BrokenGrader(DigitGrader):
+    def grade(self, completion: Completion, row: Row) -> Grade:
+        raise RuntimeError("the grader's disk is full")
+
+
+class ListRecorder:
+    def __init__(self, die_after: int | None = None) -> None:
+        self.steps: list[tuple[StepReport, list[Group]]] = []
+        self.events: list[str] = []
+        self.evals: list[EvalReport] = []
+        self.die_after = die_after
+
+    def event(self, level: str, message: str, data: Mapping[str, Any] | None = None) -> None:
+        self.events.append(message)
+
+    def step(self, report: StepReport, groups: Sequence[Group]) -> None:
+        if report.step == self.die_after:
+            raise KeyboardInterrupt
+        self.steps.append((report, list(groups)))
+
+    def evaluation(self, report: EvalReport) -> None:
+        self.evals.append(report)
+
+    def stop_requested(self) -> bool:
+        return False
+
+
+class FolderCheckpoints:
+    def __init__(self, folder: Path, learner: HashLearner) -> None:
+        self.folder, self.learner = folder, learner
+
+    def save(self, state: LoopState) -> None:
+        self.learner.save(str(self.folder / f"{state.step}.weights"))
+        (self.folder / f"{state.step:04}.json").write_text(json.dumps(state.to_json()))
+
+    def load_latest(self) -> LoopState | None:
+        found = sorted(self.folder.glob("*.json"))
+        if not found:
+            return None
+        state = LoopState(**json.loads(found[-1].read_text()))
+        self.load_step(state.step)
+        return state
+
+    def load_step(self, step: int) -> None:
+        self.learner.load(str(self.folder / f"{step}.weights"))
+
+
+def config(**changes: Any) -> TrainConfig:
+    body = parse_job(
+        {
+            "model": "m",
+            "training_file": "t",
+            "method": {
+                "type": "reinforcement",
+                "reinforcement": {"grader": {}, "hyperparameters": {"batch_size": 2, "eval_interval": 3}},
+            },
+            "pinetune": {"steps": 10, "group_size": 4, "early_stopping": False, **changes},
+        }
+    )
+    return resolve(body, JobFacts(6, 2, 1000, 512, 10, False), seed=5)
+
+
+def samples_of(groups: Sequence[Group]) -> list[TrainSample]:
+    return [
+        TrainSample(g.row.index, g.prompt.token_ids, r.completion.token_ids, r.completion.logprobs, (r.grade.value,), (True,))
+        for g in groups
+        for r in g.rollouts
+    ]
+
+
+def eval_report(step: int, reward: float) -> EvalReport:
+    return EvalReport(step, f"step {step}", Interval(reward, 0, 1, 2), {}, 0, 1.0, 0.0, 0.0, 0.1)
+
+
+def parts(folder: Path, recorder: ListRecorder, rewards: dict[int, float] | None = None, grader: Any = None) -> tuple[Parts, HashLearner]:
+    learner = HashLearner()
+    evaluate = None if rewards is None else lambda step: eval_report(step, rewards[step])
+    made = Parts(SeedSampler(learner), learner, grader or DigitGrader(), recorder, FolderCheckpoints(folder, learner), samples_of, evaluate)  # type: ignore[arg-type]
+    return made, learner
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(tmp_path: Path) -> None:
+    weights = []
+    for n in range(2):
+        (tmp_path / str(n)).mkdir()
+        made, learner = parts(tmp_path / str(n), ListRecorder())
+        assert run(config(), ROWS, made).stop_reason == "finished"
+        weights.append(learner.weights)
+    assert weights[0] == weights[1] != "base"
+
+
+@pytest.mark.parametrize("death", [1, 2, 5, 9])
+def test_a_killed_job_resumes_to_the_same_weights_and_rollouts(tmp_path: Path, death: int) -> None:
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "killed").mkdir()
+    whole = ListRecorder()
+    made, undisturbed = parts(tmp_path / "whole", whole)
+    run(config(), ROWS, made)
+    made, _ = parts(tmp_path / "killed", ListRecorder(die_after=death))
+    with pytest.raises(KeyboardInterrupt):
+        run(config(), ROWS, made)
+    rest = ListRecorder()
+    made, resumed = parts(tmp_path / "killed", rest)
+    run(config(), ROWS, made)
+    assert resumed.weights == undisturbed.weights
+    first = rest.steps[0][0].step
+    assert first <= death
+    assert [groups for _, groups in rest.steps] == [groups for _, groups in whole.steps[first - 1 :]]
+
+
+def test_the_best_step_is_kept_not_the_last(tmp_path: Path) -> None:
+    recorder = ListRecorder()
+    made, learner = parts(tmp_path, recorder, {0: 0.1, 3: 0.6, 6: 0.4, 9: 0.5, 10: 0.2})
+    state = run(config(), ROWS, made)
+    assert (state.step, state.best_step, state.best_reward) == (10, 3, 0.6)
+    assert learner.weights == (tmp_path / "3.weights").read_text()
+    assert made.sampler.weights == learner.weights  # type: ignore[attr-defined]
+    assert [r.step for r in recorder.evals] == [0, 3, 6, 9, 10]
+
+
+def test_stops_early_after_patience_evals_without_gain(tmp_path: Path) -> None:
+    made, _ = parts(tmp_path, ListRecorder(), {0: 0.1, 3: 0.6, 6: 0.4, 9: 0.5, 10: 0.2})
+    state = run(config(early_stopping=True, patience=2), ROWS, made)
+    assert (state.step, state.stop_reason, state.best_step) == (9, "early stopping", 3)
+
+
+def test_a_grader_that_always_fails_stops_the_job_and_shows_why(tmp_path: Path) -> None:
+    made, learner = parts(tmp_path, ListRecorder(), grader=BrokenGrader())
+    with pytest.raises(JobFailed, match="the grader's disk is full"):
+        run(config(), ROWS, made)
+    assert learner.weights == "base"
+
+
+def test_groups_come_back_in_order_with_seeds_of_their_row_and_sample() -> None:
+    sampler = SeedSampler(HashLearner())
+    heard: list[int] = []
+    groups = run_groups(
+        ROWS[2:4],
+        sampler,
+        DigitGrader(),
+        num_samples=3,
+        params=SamplingParams(),
+        seed=9,
+        on_group=lambda g: heard.append(g.row.index),
+    )
+    assert [[(r.row_index, r.sample_index, r.seed) for r in g.rollouts] for g in groups] == [
+        [(i, s, derive_seed(9, i, s)) for s in range(3)] for i in (2, 3)
+    ]
+    assert sorted(heard) == [2, 3]
+    alone = run_groups(ROWS[3:4], sampler, DigitGrader(), num_samples=3, params=SamplingParams(), seed=9)
+    assert alone[0].rewards() == groups[1].rewards()
+
+
+def test_spread_needs_two_different_rewards() -> None:
+    groups = run_groups(ROWS[:1], SeedSampler(HashLearner()), BrokenGrader(), num_samples=2, params=SamplingParams(), seed=1)
+    assert not has_spread(groups[0])
+    assert groups[0].graded() == ()
+    assert "disk is full" in groups[0].rollouts[0].grade.explanation
