@@ -1,1 +1,1 @@
-"""Hugging Face weights: load, LoRA, chat format, export."""
+"""Models: load Hugging Face weights (full or LoRA) with their chat template, and save folders that plain transformers opens."""
