@@ -52,10 +52,14 @@ def _folders() -> list[str]:
             arguments += ["--symlink", os.readlink(folder), folder]
         elif os.path.isdir(folder):
             arguments += ["--ro-bind", folder, folder]
+    arguments += ["--perms", "0755", "--dir", "/etc"]
     for path in SYSTEM_FILES:
         arguments += ["--ro-bind-try", path, path]
     for root in sorted({sys.base_prefix, sys.prefix, os.path.dirname(os.path.realpath(sys.executable))}):
         if not Path(root).is_relative_to("/usr"):
+            # bwrap makes missing parents for its own user only, which would shut out a worker that left root.
+            for parent in reversed(Path(root).parents[:-1]):
+                arguments += ["--perms", "0755", "--dir", str(parent)]
             arguments += ["--ro-bind", root, root]
     return arguments
 

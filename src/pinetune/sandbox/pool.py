@@ -105,7 +105,9 @@ class WarmPool:
         """End all workers, also those in a call."""
         with self._lock:
             self._closed = True
-            workers = [*self._idle, *self._busy]
-            self._idle.clear()
-        for worker in workers:
+            idle, busy = self._idle, list(self._busy)
+            self._idle = []
+        for worker in idle:
             worker.close()
+        for worker in busy:  # the thread that is in the call closes it
+            worker.kill()

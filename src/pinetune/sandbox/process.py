@@ -94,12 +94,19 @@ class WarmWorker:
         kind: Literal["runtime", "server"] = "server" if answer.get("kind") == "server" else "runtime"
         return Outcome(None, str(answer.get("error", "no result")), kind, printed)
 
-    def close(self) -> None:
-        """End the worker and everything it started; in a process namespace of its own nothing can stay."""
+    def kill(self) -> None:
+        """End the worker and everything it started; in a process namespace of its own nothing can stay.
+
+        A thread that waits in `call` gets WorkerLost. May be called from any thread.
+        """
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.kill()
         self._process.wait()
+
+    def close(self) -> None:
+        """Kill, then let go of the pipes: only for the thread that uses the worker."""
+        self.kill()
         for stream in (self._process.stdin, self._process.stdout):
             if stream is not None:
                 stream.close()

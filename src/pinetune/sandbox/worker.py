@@ -58,6 +58,7 @@ def main() -> None:
     except BaseException as error:  # SystemExit of the source's top level included
         write_frame(responses, json.dumps({"ready": False, "error": describe(error)}).encode())
         return
+    sys.stdout.flush()  # to nowhere: left in the buffer, each child would print it again
     gc.collect()
     gc.freeze()  # the children share these pages as long as no collection writes to them
     kept = scratch_names() if config["private"] else frozenset()
