@@ -1,0 +1,111 @@
+"""Log-probs of the completion tokens, without ever holding [N, vocabulary] logits.
+
+The language-model head runs over chunks of tokens. `TokenLogprobs` recomputes a chunk's logits in backward and turns them into
+gradients at once: d log p(target) / d logits = onehot(target) - softmax(logits). Peak memory is one chunk, not N rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+CHUNK_BYTES = 32 * 2**20  # of logits at a time: large enough for full-speed products, small beside the activations
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """A language-model head: logits = softcap(hidden @ weight.T + bias); `softcap` 0 = none (Gemma 2 caps its logits)."""
+
+    weight: Tensor  # [V, H]
+    bias: Tensor | None = None
+    softcap: float = 0.0
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """[n, H] -> [n, V] in float32."""
+        raw = F.linear(hidden, self.weight, self.bias).float()
+        return self.softcap * torch.tanh(raw / self.softcap) if self.softcap else raw
+
+    def accumulate(self, grad_logits: Tensor, hidden: Tensor) -> None:
+        """Add the gradient of raw logits [n, V] given hidden [n, H] to the head's own parameters."""
+        if self.weight.requires_grad:
+            if self.weight.grad is None:
+                self.weight.grad = torch.zeros_like(self.weight)
+            self.weight.grad.addmm_(grad_logits.t(), hidden.to(grad_logits.dtype))
+        if self.bias is not None and self.bias.requires_grad:
+            grad = grad_logits.sum(0)
+            self.bias.grad = grad if self.bias.grad is None else self.bias.grad + grad
+
+    def chunks(self, num_rows: int) -> Iterator[slice]:
+        size = max(1, CHUNK_BYTES // (4 * self.weight.shape[0]))
+        for start in range(0, num_rows, size):
+            yield slice(start, min(start + size, num_rows))
+
+
+class TokenLogprobs(torch.autograd.Function):
+    """(hidden [N, H], weight [V, H], bias [V] | None, softcap, targets [N]) -> (log-probs [N], entropy [N], no gradient)."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, softcap: float, targets: Tensor) -> tuple[Tensor, Tensor]:
+        head = Head(weight, bias, softcap)
+        logprobs, lse, entropy = (hidden.new_empty(hidden.shape[0], dtype=torch.float32) for _ in range(3))
+        for rows in head.chunks(hidden.shape[0]):
+            logits = head.logits(hidden[rows])
+            lse[rows] = logits.logsumexp(-1)
+            logprobs[rows] = logits.gather(1, targets[rows, None])[:, 0] - lse[rows]
+            entropy[rows] = entropy_of(logits, lse[rows])
+        ctx.save_for_backward(hidden, weight, bias, targets, lse)
+        ctx.softcap = softcap
+        ctx.mark_non_differentiable(entropy)
+        return logprobs, entropy
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None, None]:
+        hidden, weight, bias, targets, lse = ctx.saved_tensors
+        head = Head(weight, bias, ctx.softcap)
+        needs_hidden, needs_weight, needs_bias = ctx.needs_input_grad[:3]
+        grad_hidden = torch.empty_like(hidden) if needs_hidden else None
+        grad_weight = torch.zeros_like(weight) if needs_weight else None
+        grad_bias = torch.zeros_like(bias) if needs_bias and bias is not None else None
+        for rows in head.chunks(hidden.shape[0]):
+            grad = logits_gradient(head.logits(hidden[rows]), lse[rows], targets[rows], grads[0][rows], ctx.softcap).to(hidden.dtype)
+            if grad_hidden is not None:
+                grad_hidden[rows] = grad @ weight
+            if grad_weight is not None:
+                grad_weight.addmm_(grad.t(), hidden[rows])
+            if grad_bias is not None:
+                grad_bias += grad.sum(0)
+        return grad_hidden, grad_weight, grad_bias, None, None
+
+
+def entropy_of(logits: Tensor, lse: Tensor) -> Tensor:
+    """H = lse - sum_v p_v logit_v, per row; overwrites nothing. logits [n, V], lse [n] -> [n]"""
+    probabilities = (logits - lse[:, None]).exp_()
+    return lse - torch.linalg.vecdot(probabilities, logits)
+
+
+def logits_gradient(logits: Tensor, lse: Tensor, targets: Tensor, grad: Tensor, softcap: float) -> Tensor:
+    """grad * d log p(target) / d raw logits, [n, V]; may reuse the storage of `logits`."""
+    cap_slope = 1 - (logits / softcap) ** 2 if softcap else None
+    result = logits.sub_(lse[:, None]).exp_().mul_(-grad[:, None])
+    result.scatter_add_(1, targets[:, None], grad[:, None])
+    return result if cap_slope is None else result * cap_slope
+
+
+def token_logprobs(hidden: Tensor, head: Head, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Log-probs (differentiable) and entropies (not) of `targets` [N] given `hidden` [N, H]; both float32 [N]."""
+    hidden = hidden.to(head.weight.dtype) if not torch.is_autocast_enabled(hidden.device.type) else hidden
+    return TokenLogprobs.apply(hidden, head.weight, head.bias, head.softcap, targets)
+
+
+def head_of(causal_lm: Any) -> Head:
+    """The output projection of a Hugging Face causal LM. Raises TypeError where it is not a plain linear layer."""
+    module = causal_lm.get_output_embeddings()
+    if not isinstance(module, nn.Linear):
+        raise TypeError(f"output embeddings are {type(module).__name__}, not a linear layer")
+    softcap = getattr(causal_lm.config, "final_logit_softcapping", None) or 0.0
+    return Head(module.weight, module.bias, float(softcap))
