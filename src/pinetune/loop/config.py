@@ -58,7 +58,8 @@ class TrainConfig:
     kl_coefficient: float
     lora_rank: int  # 0 = full weights
     lora_alpha: float
-    micro_batch_tokens: int
+    micro_batch_tokens: int  # 0 = by device
+    bfloat16: bool  # matrix products of the update in bfloat16; trained weights stay float32
     stop: tuple[str, ...]
     json_schema: JsonSchema | None
 
@@ -115,7 +116,7 @@ def resolve(body: JobBody, facts: JobFacts, seed: int) -> TrainConfig:
         learning_rate_multiplier=rate_multiplier,
         compute_multiplier=multiplier,
         eval_interval=max(1, min(20, steps // 10)) if hyper.eval_interval == "auto" else int(hyper.eval_interval),
-        eval_samples=_eval_samples(facts.num_valid) if hyper.eval_samples == "auto" else int(hyper.eval_samples),
+        eval_samples=eval_samples(facts.num_valid) if hyper.eval_samples == "auto" else int(hyper.eval_samples),
         max_tokens=max_tokens,
         thinking_budget=min(thinking, max_tokens),
         max_refills=own.max_refills,
@@ -128,7 +129,8 @@ def resolve(body: JobBody, facts: JobFacts, seed: int) -> TrainConfig:
         kl_coefficient=own.kl_coefficient,
         lora_rank=lora.rank if lora else 0,
         lora_alpha=lora.alpha if lora else 0.0,
-        micro_batch_tokens=(16384 if facts.on_gpu else 8192) if own.micro_batch_tokens == "auto" else int(own.micro_batch_tokens),
+        micro_batch_tokens=0 if own.micro_batch_tokens == "auto" else int(own.micro_batch_tokens),
+        bfloat16=own.dtype == "bfloat16" or (own.dtype == "auto" and facts.on_gpu),
         stop=tuple(own.stop),
         json_schema=response.json_schema.schema_ if response else None,
     )
@@ -146,7 +148,7 @@ def _steps(num_train: int, batch_size: int, epochs: int | None) -> int:
     return max(100, min(300, math.ceil(2 * num_train / batch_size)))
 
 
-def _eval_samples(num_valid: int) -> int:
+def eval_samples(num_valid: int) -> int:
     """About 100 graded answers an evaluation; fewer leave an interval too wide to choose a checkpoint by."""
     return max(1, min(5, math.ceil(100 / num_valid))) if num_valid else 1
 

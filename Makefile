@@ -1,0 +1,39 @@
+# Needs Python >= 3.11 and make, nothing else. Each target makes its own .venv first.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+OUT ?= demo-run
+
+.PHONY: demo demo-quick test check format clean
+
+demo: $(READY)  ## a real RFT job from dataset to expert model, with the evidence
+	$(BIN)/pinetune demo --out $(OUT)
+
+demo-quick: $(READY)  ## the same path in under a minute
+	$(BIN)/pinetune demo --quick --out $(OUT)
+
+check: $(READY)  ## format, lint, types, layers, fast tests
+	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/mypy
+	$(BIN)/pytest -m "not slow and not gpu"
+
+test: $(READY)  ## everything a laptop can test
+	$(BIN)/pytest -m "not gpu"
+
+format: $(READY)
+	$(BIN)/ruff format src tests benchmarks
+	$(BIN)/ruff check --fix src tests benchmarks
+
+# torch is installed first and exactly: an open range can pull gigabytes of CUDA onto a CPU machine.
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Pinetune needs Python 3.11 or newer; set PYTHON=/path/to/python3"; exit 2; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing into $(VENV) (a few minutes the first time) ..."
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt torch
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $(READY)
+
+clean:
+	rm -rf $(VENV) $(OUT) build dist

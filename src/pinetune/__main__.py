@@ -1,0 +1,5 @@
+"""`python -m pinetune` is `pinetune`."""
+
+from pinetune.cli.main import main
+
+main()

@@ -1,0 +1,79 @@
+"""The `pinetune` command. Heavy packages load inside the commands, so that `--help` answers at once."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pinetune import __version__
+from pinetune.cli.console import say_error
+from pinetune.cli.data import data_app
+from pinetune.cli.demo import demo_app
+from pinetune.cli.grader import grader_app
+from pinetune.errors import JobFailed, UserError
+
+app = typer.Typer(
+    name="pinetune",
+    help="Reinforcement fine-tuning on your own machines: a JSONL file and a grader in, a better model and the evidence out.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(data_app, name="data")
+app.add_typer(grader_app, name="grader")
+app.add_typer(demo_app, name="demo")
+
+
+@app.command()
+def run(
+    job: Annotated[Path, typer.Argument(help="the body of POST /v1/fine_tuning/jobs as a JSON file; its files may be local paths")],
+    out: Annotated[Path | None, typer.Option(help="run folder; default runs/<suffix or file name>")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="check everything and print the resolved settings, then stop")] = False,
+) -> None:
+    """Run a reinforcement fine-tuning job. Ctrl-C stops it cleanly; the same command goes on."""
+    from pinetune.cli.run import run_command
+
+    run_command(job, out, dry_run)
+
+
+@app.command()
+def chat(
+    model: Annotated[str, typer.Argument(help="a model folder, a run folder, or a hub id")],
+    message: Annotated[str | None, typer.Option("--message", "-m", help="ask once and exit")] = None,
+    max_tokens: Annotated[int, typer.Option(help="longest answer, thinking included")] = 512,
+    temperature: Annotated[float, typer.Option(help="0 = always the likeliest token")] = 1.0,
+    seed: Annotated[int, typer.Option(help="fixes the randomness")] = 0,
+) -> None:
+    """Talk to a model and see it think."""
+    from pinetune.cli.chat import chat_command
+
+    chat_command(model, message, max_tokens, temperature, seed)
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    typer.echo(__version__)
+
+
+def main() -> None:
+    """Entry point: every foreseen error is plain lines and an exit code (2 = yours to fix, 1 = the job failed, 130 = stopped)."""
+    try:
+        app()
+    except UserError as error:
+        say_error(str(error))
+        sys.exit(2)
+    except JobFailed as error:
+        say_error(str(error))
+        sys.exit(1)
+    except KeyboardInterrupt:
+        say_error("stopped")
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,35 @@
+"""The loop's checkpoints in the run folder: what `training.checkpoint` writes, and what the recorder must forget on resume."""
+
+from __future__ import annotations
+
+from pinetune.loop.state import LoopState
+from pinetune.models.load import LoadedModel
+from pinetune.records import Learner
+from pinetune.runs.folder import RunFolder
+from pinetune.training.checkpoint import CheckpointStore
+
+
+class LearnerCheckpoints:
+    """Keeps the best checkpoint and the newest two; `loop.state.Checkpoints` for one job."""
+
+    def __init__(self, run: RunFolder, learner: Learner, loaded: LoadedModel) -> None:
+        self._run = run
+        self._store = CheckpointStore(run.checkpoints)
+        self._learner = learner
+        self._loaded = loaded
+
+    def save(self, state: LoopState) -> None:
+        self._store.save(state.step, self._learner, self._loaded, state.to_json())
+        self._store.keep(state.best_step)
+
+    def load_latest(self) -> LoopState | None:
+        """Also cuts the run's records back to that step, so that doing the steps after it again doubles nothing."""
+        checkpoint = self._store.latest()
+        if checkpoint is None:
+            return None
+        state = LoopState(**self._store.load(checkpoint, self._learner))
+        self._run.truncate_after(state.step)
+        return state
+
+    def load_step(self, step: int) -> None:
+        self._store.load(self._store.get(step), self._learner)

@@ -1,0 +1,85 @@
+"""After the loop: base and tuned on the same held-out rows, the finished weights, and the report.
+
+The evidence rows are the test file's, on which no choice was made, or, without one, the validation file's: then the
+report says that the step was chosen on them. Both models answer with the same seeds, drawn fresh for this comparison.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from pinetune.evals.evaluate import build_report, evaluate, grade_answers
+from pinetune.loop.config import eval_samples
+from pinetune.loop.job import Prepared
+from pinetune.loop.state import LoopState
+from pinetune.models.export import check_export, save_adapter, save_merged
+from pinetune.models.load import LoadedModel, load_model
+from pinetune.records import EvalReport, Recorder, Row
+from pinetune.reports.write import write_report
+from pinetune.rollout.run import derive_seed
+from pinetune.runs.folder import RunFolder
+from pinetune.sampling.local import LocalSampler
+
+Tool = Callable[[Row], str]  # an existing tool's answer to a row, in the form the grader expects
+
+
+def finish(
+    prepared: Prepared, folder: RunFolder, recorder: Recorder, state: LoopState, *, tool: Tool | None = None, held_out: str = ""
+) -> dict[str, Any]:
+    """Write model/, the final evals, report.html and summary.json; returns the summary ({} where no rows were held out).
+
+    `tool`: a classical ranker to put beside the two models. `held_out`: what the evidence rows are called in the report.
+    """
+    _export(prepared, folder)
+    recorder.event("info", f"New fine-tuned model created: {folder.model}")
+    rows = prepared.test or prepared.valid
+    if not rows:
+        recorder.event("warn", "There is no validation_file: nothing shows whether the model is better. Hold rows out: pinetune data split")
+        return {}
+    recorder.event("info", f"Comparing base and tuned model on {len(rows)} {'test' if prepared.test else 'validation'} rows")
+    tuned = _evaluate(prepared, prepared.loaded, rows, "tuned", state.best_step if prepared.valid else state.step)
+    base = _evaluate(prepared, load_model(prepared.source, device=str(prepared.loaded.device)), rows, "base", 0)
+    ranker = _evaluate_tool(prepared, rows, tool) if tool else None
+    for report in (base, tuned, *([ranker] if ranker else [])):
+        folder.write_eval(report, f"final-{report.name}")
+    summary = write_report(
+        folder,
+        base=base,
+        tuned=tuned,
+        ranker=ranker,
+        model=prepared.body.model,
+        held_out=held_out,
+        overlap_of_answers=None if prepared.overlap is None or prepared.overlap.field is None else prepared.overlap.num_valid_rows,
+        seconds=state.seconds,
+        step_chosen_on_these_rows=not prepared.test,
+        answer_field=prepared.body.pinetune.answer_field,
+    )
+    recorder.event("info", "The job has successfully completed")
+    return summary
+
+
+def _export(prepared: Prepared, folder: RunFolder) -> None:
+    save_merged(prepared.loaded, folder.model)
+    check_export(folder.model)
+    if prepared.loaded.is_lora:
+        save_adapter(prepared.loaded, folder.adapter)
+
+
+def _evaluate(prepared: Prepared, loaded: LoadedModel, rows: Sequence[Row], name: str, step: int) -> EvalReport:
+    return evaluate(
+        rows,
+        LocalSampler(loaded),
+        prepared.grader,
+        params=prepared.config.sampling(),
+        num_samples=eval_samples(len(rows)),
+        seed=derive_seed(prepared.config.seed, "evidence"),
+        step=step,
+        name=name,
+        answer_field=prepared.body.pinetune.answer_field,
+    )
+
+
+def _evaluate_tool(prepared: Prepared, rows: Sequence[Row], tool: Tool) -> EvalReport:
+    groups = grade_answers(rows, [tool(row) for row in rows], prepared.grader)
+    return build_report(0, "ranker", groups, prepared.body.pinetune.answer_field, 0.0)
