@@ -66,7 +66,9 @@ def check(
     rows_shown = [[name, *figures.values()] for name, figures in report["files"].items()]
     _table(["file", "rows", f"answers ({field or 'no answer field found'})", "effective number"], rows_shown)
     if overlap is not None:
-        typer.echo(f"overlap: {overlap.num_valid_rows} rows with shared answers, {len(overlap.same_prompt_pairs)} with the same prompt")
+        rows_word = "row" if overlap.num_valid_rows == 1 else "rows"
+        same = len(overlap.same_prompt_pairs)
+        typer.echo(f"overlap: {overlap.num_valid_rows} {rows_word} with shared answers, {same} with the same prompt")
 
 
 @data_app.command()

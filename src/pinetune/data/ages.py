@@ -16,6 +16,7 @@ DURATION = re.compile(
 )
 MAX_YEARS = 130
 DAYS_PER_MONTH = 30.44
+ADOLESCENT_YEARS = 13
 ADULT_YEARS = 18
 
 ONSETS = {  # HPO onset class (HP:0003674 and below), lower case, without " onset" -> (when, stage of life)
@@ -42,8 +43,9 @@ ONSETS = {  # HPO onset class (HP:0003674 and below), lower case, without " onse
 NOUNS = {  # stage of life -> (female, male, unknown)
     "fetus": ("female fetus", "male fetus", "fetus"),
     "newborn": ("newborn girl", "newborn boy", "newborn"),
-    "infant": ("infant girl", "infant boy", "infant"),
+    "infant": ("female infant", "male infant", "infant"),
     "child": ("girl", "boy", "child"),
+    "adolescent": ("girl", "boy", "adolescent"),
     "adult": ("woman", "man", "adult"),
     "": ("female patient", "male patient", "patient"),
 }
@@ -67,7 +69,9 @@ class Duration:
             return "newborn"
         if self.months < 12 and self.in_days < 365:
             return "infant"
-        return "child" if self.months < 12 * ADULT_YEARS else "adult"
+        if self.months < 12 * ADOLESCENT_YEARS:
+            return "child"
+        return "adolescent" if self.months < 12 * ADULT_YEARS else "adult"
 
     def units(self) -> list[tuple[int, str]]:
         """Non-zero (number, unit) pairs as a clinician says them: 18 months, 2 years 4 months, 30 years."""
@@ -95,7 +99,7 @@ def parse_duration(text: str) -> Duration | None:
     rest = weeks * 7 + days + (total - whole) * DAYS_PER_MONTH
     if total > MAX_YEARS * 12 or rest > MAX_YEARS * 365:
         return None
-    if not whole and not days and weeks.is_integer():
+    if not total and not days and weeks.is_integer() and weeks < 52:
         return Duration(weeks=int(weeks))
     if rest >= 365:  # P1200D
         whole, rest = whole + int(rest // DAYS_PER_MONTH), rest % DAYS_PER_MONTH
@@ -136,7 +140,7 @@ def patient_words(age: str | None, sex: str) -> str:
         stage = label[1]
         return f"{_noun(stage, sex)} {label[0]}" if stage == "fetus" and label[0].startswith(("in the", "late")) else _noun(stage, sex)
     if ends := _parse_range(age):
-        return f"{_noun(ends[1].stage, sex)} between {_spell(ends[0])} and {_spell(ends[1])} old"
+        return f"{_noun(ends[1].stage, sex)} aged between {_spell(ends[0])} and {_spell(ends[1])}"
     duration = parse_duration(age)
     if duration is None:
         return _noun("", sex)
@@ -148,7 +152,7 @@ def patient_words(age: str | None, sex: str) -> str:
 
 
 def stage_of_life(age: str | None) -> str:
-    """fetus, newborn, infant, child, adult, or "" where the age says nothing."""
+    """fetus, newborn, infant, child, adolescent, adult, or "" where the age says nothing."""
     if not age:
         return ""
     if parse_gestation(age):
@@ -168,8 +172,8 @@ def is_understood(text: str | None) -> bool:
 
 def with_article(noun: str) -> str:
     """
-    >>> with_article("8-year-old boy"), with_article("infant girl"), with_article("2-day-old boy")
-    ('an 8-year-old boy', 'an infant girl', 'a 2-day-old boy')
+    >>> with_article("8-year-old boy"), with_article("infant"), with_article("2-day-old boy")
+    ('an 8-year-old boy', 'an infant', 'a 2-day-old boy')
     """
     number = re.match(r"\d+", noun)
     vowel = (number[0].startswith("8") or number[0] in ("11", "18")) if number else noun[:1].casefold() in tuple("aeio")
@@ -181,11 +185,12 @@ def _parse_range(text: str) -> tuple[Duration, Duration] | None:
     if not slash:
         return None
     low, high = parse_duration(first), parse_duration(second)
-    return (low, high) if low and high and low.units() and high.units() else None
+    return (low, high) if low and high and high.units() else None
 
 
 def _spell(duration: Duration) -> str:
-    return " and ".join(f"{n} {unit}{'s' * (n != 1)}" for n, unit in duration.units())
+    *units, last = [f"{n} {unit}{'s' * (n != 1)}" for n, unit in duration.units()] or ["birth"]
+    return f"{', '.join(units)} and {last}" if units else last
 
 
 def _noun(stage: str, sex: str) -> str:

@@ -50,7 +50,7 @@ def lookup(item: Mapping[str, Any], field: str) -> Any:
 def find_answer_field(*files: Sequence[Row]) -> str | None:
     """The first usual name that every row of every file has, or None."""
     for name in ANSWER_FIELDS:
-        if all(lookup(row.item, name) is not None for rows in files for row in rows):
+        if any(files) and all(lookup(row.item, name) is not None for rows in files for row in rows):
             return name
     return None
 

@@ -13,6 +13,7 @@ import io
 import json
 import math
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from pinetune.errors import DataError
 MAX_LINE_BYTES = 16 << 20  # a row holds at most a few hundred thousand tokens; more is another kind of file
 MAX_DEPTH = 100  # far above any real row, far below Python's own recursion limit, so later code may recurse freely
 MAX_COMPLAINTS = 20
+MAX_FIELD_CHARS = 200
 
 FOREIGN_FORMATS = {  # first bytes -> what the file really is
     b"PK\x03\x04": "a zip archive: unpack it, or compress with gzip instead",
@@ -46,7 +48,9 @@ class Complaints:
         """Note a fault. `line` counts from 1, 0 = the file as a whole; `what` says what is wrong, then what to do."""
         self.total += 1
         if len(self.texts) < MAX_COMPLAINTS:
-            self.texts.append(": ".join(part for part in (f"{self.file}:{line}" if line else self.file, field, what) if part))
+            text = ": ".join(part for part in (f"{self.file}:{line}" if line else self.file, field[:MAX_FIELD_CHARS], what) if part)
+            # A key or a file name may hold line breaks and terminal codes; a complaint is one plain line.
+            self.texts.append("".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text))
 
     def raise_if_any(self) -> None:
         if self.total > len(self.texts):
@@ -223,8 +227,7 @@ class _Parser:
             return plain
         self.odd = True
         repeated = _Repeated(plain)
-        keys = [key for key, _ in pairs]
-        repeated.keys_twice = tuple(key for key in plain if keys.count(key) > 1)
+        repeated.keys_twice = tuple(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
         return repeated
 
     def _constant(self, text: str) -> _NotFinite:

@@ -120,7 +120,7 @@ def _require_field(field: str, rows: Sequence[Row], file: str) -> None:
 
 def _leaked_rows(overlap: Overlap, train_file: str, valid_file: str) -> list[str]:
     head = (
-        f"{valid_file}: {len(overlap.leaked_pairs)} rows stand in {train_file} too, same prompt and same answer; "
+        f"{valid_file}: {_count_rows(overlap.leaked_pairs)} also in {train_file}, same prompt and same answer; "
         "remove them from one of the two files"
     )
     return [head, *_pair_lines(overlap.leaked_pairs, train_file, valid_file)]
@@ -129,8 +129,8 @@ def _leaked_rows(overlap: Overlap, train_file: str, valid_file: str) -> list[str
 def _shared_answers(overlap: Overlap, train: Sequence[Row], train_file: str, valid_file: str) -> list[str]:
     shared = len({normalise(what) for _, _, what in overlap.answer_pairs})
     head = (
-        f"{valid_file}: {overlap.field}: {overlap.num_valid_rows} rows have one of {shared} answers that {train_file} "
-        "rewards too, so a model that memorises answers would look skilled"
+        f"{valid_file}: {overlap.field}: {_count_rows(overlap.answer_pairs)} with answers that {train_file} rewards too ({shared} in all), "
+        "so a model that memorises answers would look skilled"
     )
     split = f"make files with disjoint answers: pinetune data split ALL.jsonl --by {overlap.field}"
     allow = 'set "allow_answer_overlap": true in the job\'s "pinetune" section'
@@ -146,6 +146,10 @@ def _pair_lines(pairs: Sequence[tuple[int, int, str]], train_file: str, valid_fi
     lines = [f"{valid_file}:{v}: same as {train_file}:{t}: {what[:60]!r}" for t, v, what in pairs[:SHOWN]]
     more = len(pairs) - SHOWN
     return [*lines, f"{valid_file}: ... and {more} more"] if more > 0 else lines
+
+
+def _count_rows(pairs: Sequence[tuple[int, int, str]]) -> str:
+    return f"{len(pairs)} row{'s' * (len(pairs) != 1)}"
 
 
 def _said(row: Row) -> list[Any]:

@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pinetune.data.answers import as_text, effective_number, lookup, normalise
+from pinetune.data.answers import answer_keys, as_text, effective_number, lookup
 from pinetune.errors import DataError
 from pinetune.records import Row
 
@@ -58,7 +58,7 @@ def split_rows(
     narrower intervals, since answers of one group are not independent).
     Raises: DataError when a row lacks the field or the counts cannot be met with at least one group left for training.
     """
-    if min(max_per_group or 1, max_per_group_valid or 1) < 1 or 0 in (max_per_group, max_per_group_valid):
+    if any(cap is not None and cap < 1 for cap in (max_per_group, max_per_group_valid)):
         raise DataError(f"{file}: the cap per group must be at least 1; leave it out for no cap")
     groups = _group(rows, by, seed, file)
     capped = {key: members[:max_per_group] for key, members in groups.items()}
@@ -85,15 +85,29 @@ def split_rows(
 
 
 def _group(rows: Sequence[Row], by: str, seed: int, file: str) -> dict[str, list[Row]]:
-    groups: dict[str, list[Row]] = defaultdict(list)
+    """Rows by value, each group in its hashed order. Values listed together (`["FBN1", "FBN2"]`) join their groups."""
+    parent: dict[str, str] = {}
+
+    def root(key: str) -> str:
+        while parent.setdefault(key, key) != key:
+            parent[key] = parent[parent[key]]
+            key = parent[key]
+        return key
+
+    firsts = []
     for row in rows:
-        value = lookup(row.item, by)
-        if value is None:
+        keys = sorted(answer_keys(lookup(row.item, by)))
+        if not keys:
             names = ", ".join(sorted(row.item)) or "none"
-            raise DataError(
-                f"{file}:{row.line or row.index + 1}: {by}: missing or null; split by a field that every row has (this one has: {names})"
-            )
-        groups[normalise(value)].append(row)
+            where = f"{file}:{row.line or row.index + 1}: {by}"
+            raise DataError(f"{where}: missing or empty; split by a field that every row has (this one has: {names})")
+        for key in keys[1:]:
+            low, high = sorted((root(keys[0]), root(key)))
+            parent[high] = low
+        firsts.append(keys[0])
+    groups: dict[str, list[Row]] = defaultdict(list)
+    for row, key in zip(rows, firsts, strict=True):
+        groups[root(key)].append(row)
     for members in groups.values():
         members.sort(key=lambda row: _hash(seed, json.dumps(row.item, sort_keys=True)))
     return groups
@@ -122,9 +136,8 @@ def _check_possible(groups: dict[str, list[Row]], held: dict[str, list[Row]], by
         raise DataError(f"{file}: valid must be at least 1 and test at least 0, not {valid} and {test}")
     parts = 3 if test else 2
     if len(groups) < parts:
-        raise DataError(
-            f"{file}: {by}: only {len(groups)} distinct value(s), {parts} are needed for disjoint parts; split by another field"
-        )
+        found = f"only {len(groups)} distinct value{'s' * (len(groups) != 1)}"
+        raise DataError(f"{file}: {by}: {found}, {parts} are needed for disjoint parts; split by another field")
     sizes = sorted(len(members) for members in held.values())
     room = sum(sizes) - sizes[0]  # the smallest group stays for training
     if valid + test > room:
