@@ -5,7 +5,7 @@ Packed where the model allows (prompts once, no padding); padded rows otherwise,
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from pinetune.training.attention import ATTENTION_NAME, register
-from pinetune.training.layout import Layout, build_layout
+from pinetune.training.layout import Layout, build_layout, document_layout
 from pinetune.training.logprobs import head_of, token_logprobs
 from pinetune.training.pack import MicroBatch
 
@@ -89,6 +89,19 @@ def completion_logprobs(model: Any, batch: MicroBatch, packed: bool | None = Non
     """Log-probs (with gradient) and entropies (without) of all completion tokens, float32 [N] each."""
     hidden = completion_hidden(model, batch, packed)
     return token_logprobs(hidden, head_of(causal_lm(model)), completion_targets(batch, hidden.device))
+
+
+def document_hidden(model: Any, documents: Sequence[Sequence[int]], packed: bool | None = None) -> Tensor:
+    """Hidden states of whole texts of token ids, laid end to end. [sum of lengths, H]"""
+    lm = causal_lm(model)
+    device = next(lm.parameters()).device
+    if can_pack(lm, max(map(len, documents))) if packed is None else packed:
+        return packed_hidden(lm, document_layout(documents, device))
+    width = max(map(len, documents))
+    ids = torch.tensor([[*d, *([0] * (width - len(d)))] for d in documents], device=device)
+    mask = torch.tensor([[1] * len(d) + [0] * (width - len(d)) for d in documents], device=device)
+    hidden = lm.base_model(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
+    return torch.cat([hidden[i, : len(d)] for i, d in enumerate(documents)])
 
 
 def completion_targets(batch: MicroBatch, device: torch.device) -> Tensor:

@@ -139,6 +139,19 @@ def build_layout(batch: MicroBatch, device: torch.device) -> Layout:
     return Layout(tensor(tokens), tensor(positions), tuple(segments), tuple(cross), tensor(predictor), tensor(targets), device)
 
 
+def document_layout(documents: Sequence[Sequence[int]], device: torch.device) -> Layout:
+    """Texts that share nothing, side by side. Every token but a text's last predicts the next one; none is picked here (N = 0)."""
+    tokens = [token for document in documents for token in document]
+    positions = [position for document in documents for position in range(len(document))]
+    segments, start = [], 0
+    for document in documents:
+        segments.append(Segment(start, len(document)))
+        start += len(document)
+    empty = torch.empty(0, dtype=torch.long, device=device)
+    ids, places = (torch.tensor(values, dtype=torch.long, device=device) for values in (tokens, positions))
+    return Layout(ids, places, tuple(segments), (), empty, empty, device)
+
+
 def take(x: Tensor, block: CausalBlock) -> Tensor:
     """The block's segments out of a packed [T, H, D] (or [T, H]) tensor, as [n, H, length, D] (or [n, H, length])."""
     if block.start >= 0:

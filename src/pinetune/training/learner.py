@@ -47,18 +47,27 @@ class GrpoLearner:
         self.loaded = loaded
         self.settings = settings or LearnerSettings()
         self.device = loaded.device
-        self.optimizer = Optimizer(loaded.model, self.settings)
+        self.optimizer = Optimizer(
+            loaded.model,
+            betas=self.settings.betas,
+            weight_decay=self.settings.weight_decay,
+            max_grad_norm=self.settings.max_grad_norm,
+        )
         if not self.optimizer.parameters:
             raise ModelError(f"{loaded.source} has no trainable parameters")
         self.token_budget = self.settings.micro_batch_tokens or (CPU_TOKENS if self.device.type == "cpu" else GPU_TOKENS)
         needs_copy = self.settings.loss_settings.kl_coefficient > 0 and not loaded.is_lora
         self._reference = copy.deepcopy(loaded.model).requires_grad_(False) if needs_copy else None
 
+    def learning_rate(self) -> float:
+        """The rate of the next update: rising linearly at first, then constant."""
+        return self.settings.learning_rate * min(1.0, (self.optimizer.num_updates + 1) / max(1, self.settings.warmup_steps))
+
     def step(self, samples: Sequence[TrainSample]) -> UpdateReport:
         """One update (or `num_updates`) on `samples`. Skipped, weights untouched, when nothing is trained or a gradient is not finite."""
         num_tokens = num_trained_tokens(samples)
         if num_tokens == 0:
-            return UpdateReport(0, 0.0, 0.0, self.optimizer.learning_rate(), skipped="no trained tokens")
+            return UpdateReport(0, 0.0, 0.0, self.learning_rate(), skipped="no trained tokens")
         report = self._update(samples, num_tokens)
         for _ in range(self.settings.num_updates - 1):
             if report.skipped:
@@ -70,11 +79,11 @@ class GrpoLearner:
         loss, metrics = self._gradients(samples, num_tokens)
         numbers = {name: float(value) for name, value in metrics.items()}
         norm = self.optimizer.clip()
-        report = UpdateReport(num_tokens, float(loss), norm, self.optimizer.learning_rate(), metrics=numbers)
+        report = UpdateReport(num_tokens, float(loss), norm, self.learning_rate(), metrics=numbers)
         if not (torch.isfinite(loss) and norm < float("inf")):
             self.optimizer.zero()
             return replace(report, skipped="non-finite gradient" if torch.isfinite(loss) else "non-finite loss")
-        self.optimizer.update()
+        self.optimizer.update(report.learning_rate)
         return report
 
     def _gradients(self, samples: Sequence[TrainSample], num_tokens: int) -> tuple[Tensor, Metrics]:

@@ -11,25 +11,18 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from pinetune.training.settings import LearnerSettings
-
 
 class Optimizer:
-    """Clips, checks and applies the gradients that lie in `.grad` of the trainable parameters of `model`."""
+    """Clips and applies the gradients that lie in `.grad` of the trainable parameters of `model`."""
 
-    def __init__(self, model: nn.Module, settings: LearnerSettings) -> None:
-        self.settings = settings
+    def __init__(
+        self, model: nn.Module, *, betas: tuple[float, float] = (0.9, 0.95), weight_decay: float = 0.0, max_grad_norm: float = 1.0
+    ) -> None:
+        self.max_grad_norm = max_grad_norm
         self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self.masters = {name: p if p.dtype == torch.float32 else p.detach().float() for name, p in self.parameters.items()}
-        self.adamw = torch.optim.AdamW(
-            self.masters.values(), lr=settings.learning_rate, betas=settings.betas, weight_decay=settings.weight_decay, fused=True
-        )
+        self.adamw = torch.optim.AdamW(self.masters.values(), lr=0.0, betas=betas, weight_decay=weight_decay, fused=True)
         self.num_updates = 0
-
-    def learning_rate(self) -> float:
-        """The rate of the next update."""
-        warmup = max(1, self.settings.warmup_steps)
-        return self.settings.learning_rate * min(1.0, (self.num_updates + 1) / warmup)
 
     def zero(self) -> None:
         for parameter in self.parameters.values():
@@ -39,12 +32,11 @@ class Optimizer:
         """Scale gradients down to the largest allowed norm; return the norm before, which may be non-finite."""
         gradients = [p.grad for p in self.parameters.values() if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
-        torch.nn.utils.clip_grads_with_norm_(list(self.parameters.values()), self.settings.max_grad_norm, norm)
+        torch.nn.utils.clip_grads_with_norm_(list(self.parameters.values()), self.max_grad_norm, norm)
         return float(norm)
 
-    def update(self) -> float:
-        """Apply the gradients and drop them; return the learning rate used."""
-        rate = self.learning_rate()
+    def update(self, rate: float) -> None:
+        """Apply the gradients at learning rate `rate` and drop them."""
         for group in self.adamw.param_groups:
             group["lr"] = rate
         for name, master in self.masters.items():
@@ -58,7 +50,6 @@ class Optimizer:
                 master.grad = None
         self.num_updates += 1
         self.zero()
-        return rate
 
     def weights(self) -> dict[str, Tensor]:
         return {name: master.detach() for name, master in self.masters.items()}
