@@ -58,6 +58,17 @@ def test_check_refuses_overlap_and_names_both_files(tmp_path: Path) -> None:
     assert "overlap: 1 row with shared answers, 0 with the same prompt" in shown
 
 
+def test_check_wants_the_told_field_in_every_row(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"t.jsonl:1: answer: the answer field is missing \(and 1 more rows\)"):
+        run("check", write_genes(tmp_path / "t.jsonl", "A", "B"), "--answer-field", "answer")
+
+
+def test_a_place_that_cannot_be_written_to(tmp_path: Path) -> None:
+    source = write_genes(tmp_path / "all.jsonl", "A", "B", "C")
+    with pytest.raises(DataError, match=r"all.jsonl/train.jsonl: cannot be written \(.*\); choose another place"):
+        run("split", source, "--by", "gene", "--valid", "1", "--out", source)
+
+
 def test_rare_rows_and_phenopackets(tmp_path: Path) -> None:
     cases = [{"id": f"c{i}", "gene": f"G{i % 5}", "present": [{"id": "HP:1", "label": "Seizure"}]} for i in range(10)]
     write_rows(tmp_path / "cases.jsonl", cases)

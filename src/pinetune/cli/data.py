@@ -35,11 +35,14 @@ def check(
 ) -> None:
     """Read files as a job would, and report rows, answers, skew and overlap."""
     from pinetune.data.answers import count_by, effective_number, find_answer_field
-    from pinetune.data.leakage import check_disjoint
+    from pinetune.data.leakage import check_disjoint, require_field
     from pinetune.data.rows import load_rows
 
     files = {str(path): load_rows(path) for path in (train, valid) if path is not None}
     field = answer_field or find_answer_field(*files.values())
+    for name, rows in files.items():
+        if field is not None:
+            require_field(field, rows, name)
     overlap = None
     if valid is not None:
         overlap = check_disjoint(

@@ -56,8 +56,8 @@ def check_disjoint(
     if field is None:
         field = find_answer_field(train, valid)
     else:
-        _require_field(field, train, train_file)
-        _require_field(field, valid, valid_file)
+        require_field(field, train, train_file)
+        require_field(field, valid, valid_file)
     overlap = compare(train, valid, field)
     complaints: list[str] = []
     if overlap.leaked_pairs:
@@ -108,7 +108,8 @@ class _Answers:
         return frozenset() if self.field is None else answer_keys(lookup(row.item, self.field))
 
 
-def _require_field(field: str, rows: Sequence[Row], file: str) -> None:
+def require_field(field: str, rows: Sequence[Row], file: str) -> None:
+    """Raises: DataError naming the first row without the answer field, and the fields it has."""
     missing = [row for row in rows if lookup(row.item, field) is None]
     if not missing:
         return

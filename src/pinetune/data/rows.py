@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pinetune.data.jsonl import Complaints, kind, read_objects
+from pinetune.errors import DataError
 from pinetune.records import Row
 
 ROLES = ("developer", "system", "user", "assistant", "tool")
@@ -192,11 +193,17 @@ def check_lengths(rows: Iterable[Row], count_tokens: Callable[[Row], int], limit
 
 
 def write_rows(path: str | Path, items: Sequence[Mapping[str, Any]]) -> None:
-    """Write one JSON object a line, whole or not at all (a temporary file, renamed)."""
+    """Write one JSON object a line, whole or not at all (a temporary file, renamed), making the folder if needed.
+
+    Raises: DataError when the place cannot be written to.
+    """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
-    with part.open("w", encoding="utf-8", newline="\n") as file:
-        for item in items:
-            file.write(json.dumps(item, ensure_ascii=False, allow_nan=False) + "\n")
-    os.replace(part, path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("w", encoding="utf-8", newline="\n") as file:
+            for item in items:
+                file.write(json.dumps(item, ensure_ascii=False, allow_nan=False) + "\n")
+        os.replace(part, path)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written ({error.strerror}); choose another place") from None
