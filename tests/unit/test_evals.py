@@ -7,8 +7,9 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
+from pinetune.demo import gene_grader
 from pinetune.errors import GraderError
-from pinetune.evals.evaluate import build_report, clusters_of, compare, evaluate, grade_answers
+from pinetune.evals.evaluate import align, build_report, clusters_of, compare, evaluate, grade_answers
 from pinetune.evals.ranking import detect, rank_of, ranked_list
 from pinetune.records import Completion, Grade, Group, Prompt, Rollout, Row, SamplingParams
 
@@ -46,7 +47,9 @@ def test_ranked_list_takes_genes_else_the_only_list_of_strings() -> None:
     assert ranked_list('{"first": ["A"], "second": ["B"]}') is None
     assert ranked_list('{"first": ["A"], "second": ["B"]}', "second") == ("B",)
     assert ranked_list('{"genes": "A", "others": ["B"]}') is None
-    for text in ("", "A, B", '["A"]', '{"genes": [1]}', "{", "[" * 100_000):
+    assert ranked_list('Sure:\n```json\n{"genes": ["A"]}\n```') == ("A",)
+    twice = ('{"genes": ["A"]} {"genes": ["B"]}', '{"genes": ["A"], "genes": ["B"]}')
+    for text in ("", "A, B", '["A"]', '{"genes": [1]}', "{", "[" * 100_000, '{"a":' * 100_000, *twice):
         assert ranked_list(text) is None
 
 
@@ -56,6 +59,16 @@ def test_rank_counts_from_one_and_padding_does_not_pay() -> None:
     assert rank_of(genes("A", "B", "a"), "B") is None  # a name twice
     long = [f"G{i}" for i in range(51)]
     assert rank_of(genes(*long), "G0") is None and rank_of(genes(*long[:50]), "G49") == 50
+
+
+def test_ranks_agree_with_the_demo_grader() -> None:
+    long = [f"G{i}" for i in range(51)]
+    answers = [genes("A", "B"), genes("B", " a "), genes("B", "a", "b"), genes(*long, "A"), genes(*long[:9], "A"), "no", genes()]
+    answers += ['Well: {"genes": ["B", "A"]}.', '{"genes": ["A"]} {"genes": ["B"]}', '{"genes": ["A"], "genes": ["A"]}']
+    for answer in answers:
+        rank = rank_of(answer, "A")
+        reward = gene_grader.grade({"output_text": answer}, {"reference_answer": "A"})
+        assert reward == (0.7 ** (rank - 1) if rank else 0.0), answer
 
 
 def test_whether_answers_are_ranked_lists_is_read_off_the_data() -> None:
@@ -120,6 +133,8 @@ def test_compare_reads_lists_even_where_one_side_never_wrote_one() -> None:
     base = build_report(0, "base", [group(0, "A", ("hm", 0.0)), group(1, "B", ("hm", 0.0))], None, 0.0)
     tuned = build_report(9, "tuned", [group(0, "A", (genes("A"), 1.0)), group(1, "B", (genes("B"), 1.0))], None, 0.0)
     assert base.metrics == {}
+    aligned, same = align([base, tuned])
+    assert aligned.metrics["top1"].value == 0.0 and aligned.reward == base.reward and same is tuned
     assert compare(base, tuned).metrics["top1"].difference.value == 1.0
 
 

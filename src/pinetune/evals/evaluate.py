@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pinetune.data.answers import find_answer_field, lookup, normalise
 from pinetune.errors import GraderError
@@ -110,6 +110,20 @@ def compare(first: EvalReport, second: EvalReport, *, answer_field: str | None =
         num_rows=len(shared),
         num_unpaired=len(ours.keys() ^ theirs.keys()),
     )
+
+
+def align(reports: Sequence[EvalReport], *, answer_field: str | None = None, list_field: str | None = None) -> list[EvalReport]:
+    """The reports with the same metrics: if one model's answers are ranked lists, a model that wrote none has a top-1 of 0."""
+    groups = [group for report in reports for group in report.groups]
+    answer_field = answer_field or find_answer_field([group.row for group in groups])
+    ranking = detect(groups, answer_field, list_field)
+    return [report if report.metrics or not report.groups else _with_metrics(report, ranking, answer_field) for report in reports]
+
+
+def _with_metrics(report: EvalReport, ranking: Ranking | None, answer_field: str | None) -> EvalReport:
+    graded = [group for group in report.groups if group.graded()]
+    clusters = clusters_of(graded, answer_field)
+    return replace(report, metrics={m: mean_interval(v, clusters) for m, v in metric_values(graded, ranking).items()})
 
 
 def clusters_of(groups: Sequence[Group], answer_field: str | None) -> list[Hashable]:

@@ -10,6 +10,7 @@ import json
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from pinetune.data.answers import lookup, normalise
 from pinetune.records import Completion, Group, Row
@@ -45,22 +46,37 @@ class Ranking:
 
 
 def ranked_list(answer_text: str, list_field: str | None = None) -> tuple[str, ...] | None:
-    """The list of strings in an answer's JSON object, or None where there is none (not JSON, no list, two lists).
+    """The list of strings in an answer's JSON object, or None where there is none (no object or several, no list or two).
+
+    Prose or a code fence around the object is forgiven.
 
     >>> ranked_list('{"genes": ["ACTB", "FLNA"], "explanation": "..."}')
     ('ACTB', 'FLNA')
     """
-    try:
-        answer = json.loads(answer_text)
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(answer, dict):
+    answer = only_object(answer_text)
+    if answer is None:
         return None
     field = list_field or (PREFERRED_FIELD if PREFERRED_FIELD in answer else None)
     if field is not None:
         return tuple(answer[field]) if _is_list_of_strings(answer.get(field)) else None
     lists = [value for value in answer.values() if _is_list_of_strings(value)]
     return tuple(lists[0]) if len(lists) == 1 else None
+
+
+def only_object(text: str) -> dict[str, Any] | None:
+    """The one JSON object in `text`; None where there is none, more than one, or one that names a key twice."""
+    decoder = json.JSONDecoder(object_pairs_hook=_without_repeated_keys)
+    found: dict[str, Any] | None = None
+    start = text.find("{")
+    while start >= 0:
+        try:
+            value, end = decoder.raw_decode(text, start)
+        except (ValueError, RecursionError):
+            return None
+        if found is not None:
+            return None
+        found, start = value, text.find("{", end)
+    return found
 
 
 def rank_of(answer_text: str, reference: str, list_field: str | None = None, max_length: int = MAX_LENGTH) -> int | None:
@@ -94,6 +110,12 @@ def detect(groups: Sequence[Group], answer_field: str | None, list_field: str | 
         return Ranking(answer_field, list_field)
     answers = (rollout.completion.answer for group in groups for rollout in group.rollouts)
     return Ranking(answer_field) if any(ranked_list(answer) is not None for answer in answers) else None
+
+
+def _without_repeated_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len({key for key, _ in pairs}) != len(pairs):
+        raise ValueError("a key occurs twice")
+    return dict(pairs)
 
 
 def _is_list_of_strings(value: object) -> bool:
