@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import typer
 from rich.console import Console
 
 from pinetune.cli.console import duration
@@ -44,7 +45,7 @@ def run_job(
             state = run_prepared(prepared, folder, recorder)
             if state.stop_reason == "stopped":
                 console.print(f"Stopped after step {state.step}. The same command goes on from there.")
-                return {}
+                raise typer.Exit(130)
             console.print(f"[dim]{state.stop_reason} after {state.step} steps, {duration(state.seconds)}[/dim]", highlight=False)
             return finish(prepared, folder, recorder, state, **evidence)
     finally:

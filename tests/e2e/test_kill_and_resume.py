@@ -1,0 +1,116 @@
+"""kill -9 at a random step, then the same command again: weights and rollouts bit-identical to an undisturbed run."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+STEPS = 8
+GRADER = "def grade(sample, item):\n    return sample['output_text'].count('e') / (1 + len(sample['output_text']))\n"
+
+
+def write_job(folder: Path, model: Path, **own: object) -> Path:
+    """Reward: the share of the letter e. Any random model varies in it, so every group teaches something."""
+    rows = [{"messages": [{"role": "user", "content": f"Say something about {word}."}]} for word in "abcdefgh"]
+    (folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows[:6]))
+    (folder / "valid.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows[6:]))
+    grader = {"type": "python", "name": "e-share", "source": GRADER}
+    job = {
+        "model": str(model),
+        "training_file": "train.jsonl",
+        "validation_file": "valid.jsonl",
+        "seed": 7,
+        "method": {
+            "type": "reinforcement",
+            "reinforcement": {"grader": grader, "hyperparameters": {"batch_size": 3, "eval_interval": 2, "eval_samples": 2}},
+        },
+        "pinetune": {
+            "steps": STEPS, "group_size": 4, "max_tokens": 12, "learning_rate": 1e-3, "threads": 1, "early_stopping": False,
+            "unsafe_python_graders": True, **own,
+        },
+    }  # fmt: skip
+    path = folder / "job.json"
+    path.write_text(json.dumps(job))
+    return path
+
+
+def command(job: Path, out: Path) -> list[str]:
+    return [sys.executable, "-m", "pinetune", "run", str(job), "--out", str(out)]
+
+
+def finish(job: Path, out: Path) -> None:
+    done = subprocess.run(command(job, out), capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def rollouts(out: Path) -> list[object]:
+    import polars as pl
+
+    return [pl.read_parquet(path).drop(["grade_seconds"], strict=False).to_dicts() for path in sorted((out / "rollouts").glob("*.parquet"))]
+
+
+def steps_seen(out: Path) -> list[int]:
+    path = out / "metrics.jsonl"
+    lines = path.read_text().splitlines() if path.exists() else []
+    return [json.loads(line)["step"] for line in lines if line.endswith("}")]
+
+
+def kill_at(job: Path, out: Path, step: int, delay: float) -> None:
+    """Start the job, wait for `step` to be recorded, then SIGKILL its whole process group after `delay` seconds."""
+    with (out.parent / "killed.log").open("ab") as log:
+        process = subprocess.Popen(command(job, out), stdout=log, stderr=log, start_new_session=True)
+        deadline = time.monotonic() + 120
+        while step not in steps_seen(out) and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        time.sleep(delay)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lora", [False, True])
+def test_a_killed_job_ends_like_an_undisturbed_one(tmp_path: Path, lora: bool) -> None:
+    from tiny_models import save_tiny
+
+    model = save_tiny(tmp_path / "tiny")
+    job = write_job(tmp_path, model, **({"lora": {"rank": 4, "alpha": 8}} if lora else {"lora": "off"}))
+    finish(job, tmp_path / "whole")
+    dice = random.Random(f"kill {lora}")
+    for _ in range(3):
+        kill_at(job, tmp_path / "killed", dice.randint(1, STEPS - 2), dice.uniform(0, 0.1))
+    finish(job, tmp_path / "killed")
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert (killed / "model" / "model.safetensors").read_bytes() == (whole / "model" / "model.safetensors").read_bytes()
+    assert rollouts(killed) == rollouts(whole)
+    assert steps_seen(killed) == steps_seen(whole)
+    assert [e["message"] for e in map(json.loads, (killed / "events.jsonl").read_text().splitlines()) if "Checkpoint" in e["message"]] == [
+        e["message"] for e in map(json.loads, (whole / "events.jsonl").read_text().splitlines()) if "Checkpoint" in e["message"]
+    ]
+
+
+@pytest.mark.slow
+def test_ctrl_c_writes_a_checkpoint_and_the_same_command_goes_on(tmp_path: Path) -> None:
+    from tiny_models import save_tiny
+
+    job, out = write_job(tmp_path, save_tiny(tmp_path / "tiny")), tmp_path / "run"
+    process = subprocess.Popen(command(job, out), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
+    while 1 not in steps_seen(out) and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=60)[0]
+    assert process.returncode == 130, said
+    assert "The same command goes on from there" in said
+    stopped_at = max(steps_seen(out))
+    assert (out / "checkpoints" / f"step-{stopped_at:05}" / "manifest.json").exists()
+    finish(job, out)
+    assert steps_seen(out) == list(range(STEPS + 1))
+    finish(job, tmp_path / "whole")
+    assert (out / "model" / "model.safetensors").read_bytes() == (tmp_path / "whole" / "model" / "model.safetensors").read_bytes()
