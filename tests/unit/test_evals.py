@@ -115,6 +115,17 @@ def test_rows_with_one_answer_are_one_cluster_and_the_answer_field_is_found() ->
     assert build_report(0, "base", groups, None, 0.0) == build_report(0, "base", groups, "reference_answer", 0.0)
 
 
+def test_rows_of_a_closed_set_of_answers_stand_alone() -> None:
+    groups = [group(i, "yes" if i % 2 else "no", ("x", float(i % 3 > 0))) for i in range(60)]
+    clustered = build_report(0, "base", groups, None, 0.0)
+    alone = build_report(0, "base", groups, None, 0.0, cluster_by_answer=False)
+    assert alone.reward.value == clustered.reward.value == 40 / 60
+    assert alone.reward.high - alone.reward.low < 0.26 < 0.7 < clustered.reward.high - clustered.reward.low
+    better = build_report(9, "tuned", [group(i, "yes" if i % 2 else "no", ("x", 1.0)) for i in range(60)], None, 0.0)
+    assert compare(alone, better).reward.p_value == 0.5  # two clusters: ++ and -- of four patterns
+    assert compare(alone, better, cluster_by_answer=False).reward.p_value < 0.001
+
+
 def test_nothing_graded_is_an_error_with_the_reason_never_a_zero() -> None:
     with pytest.raises(GraderError, match=r"none of 2 answers could be graded.*\nboom"):
         build_report(0, "base", [group(0, "A", ("x", None)), group(1, "B", ("x", None))], None, 0.0)

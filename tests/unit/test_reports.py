@@ -55,6 +55,7 @@ def evidence(base: EvalReport, tuned: EvalReport, ranker: EvalReport | None = No
         "step_chosen_on_these_rows": True,
         "answer_field": None,
         "list_field": None,
+        "cluster_by_answer": True,
     }
     return gather(base=base, tuned=tuned, ranker=ranker, **{**told, **changes})
 
@@ -148,6 +149,12 @@ def test_a_job_without_ranked_lists_reports_its_reward() -> None:
     assert verdict(found).startswith("Reward rose from 0.10 [")
     examples, _ = pick(found)
     assert [(e.title.split(":")[0], e.row.row.index) for e in examples] == [("Learned", 1), ("Still wrong", 0)]
+
+
+def test_a_model_folder_is_called_by_its_name() -> None:
+    one = report(0, "base", lambda i: ("no", 0.1))
+    names = {"/home/me/models/tiny/": "tiny", "./tiny": "tiny", "org/tiny": "org/tiny", "tiny": "tiny"}
+    assert {model: evidence(one, one, model=model).model for model in names} == names
 
 
 def test_charts_are_png_the_same_each_time_and_differ_by_theme() -> None:

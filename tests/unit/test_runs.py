@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -167,6 +170,41 @@ def test_a_failing_write_keeps_the_old_file(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="disk full"):
         files.write_atomically(run.job_file, torn)
     assert run.read_job() == {"model": "a"} and run.exists()
+
+
+ENDLESS_RUN = """
+import sys
+sys.path.insert(0, {tests!r})
+from test_runs import GROUP, eval_report, step_report
+from pinetune.runs.folder import RunFolder
+from pinetune.runs.recorder import FolderRecorder
+recorder = FolderRecorder(RunFolder({path!r}))
+for step in range(1, 1_000_000):
+    recorder.step(step_report(step), [GROUP])
+    recorder.evaluation(eval_report(step, f"step {{step}}"))
+    recorder.event("info", f"Checkpoint created at step {{step}}", {{"step": step}})
+"""
+
+
+def test_a_killed_run_can_be_read_and_continued(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run")
+    program = ENDLESS_RUN.format(tests=str(Path(__file__).parent), path=str(run.path))
+    process = subprocess.Popen([sys.executable, "-c", program])
+    try:
+        while len(run.read_metrics()) < 5:  # every read on the way is of a file being written
+            assert process.poll() is None
+            time.sleep(0.001)
+    finally:
+        process.kill()
+        process.wait()
+    steps = [row["step"] for row in run.read_metrics()]
+    assert steps == list(range(1, len(steps) + 1))
+    assert all(run.read_rollouts(step).height == 2 for step in steps)
+    assert [run.read_eval(step).step for step in run.eval_steps()] == run.eval_steps()
+    run.truncate_after(3)
+    FolderRecorder(run).step(step_report(4), [GROUP])
+    assert [row["step"] for row in run.read_metrics()] == [1, 2, 3, 4] and run.eval_steps() == [1, 2, 3]
+    assert [event["data"]["step"] for event in run.read_events()] == [1, 2, 3]
 
 
 def test_paths_and_stop() -> None:

@@ -37,12 +37,15 @@ def evaluate(
     name: str = "",
     answer_field: str | None = None,
     list_field: str | None = None,
+    cluster_by_answer: bool = True,
     on_group: Callable[[Group], None] | None = None,
 ) -> EvalReport:
     """Sample and grade every row (`num_samples` each) with the code that training uses, and report."""
     began = time.monotonic()
     groups = run_groups(rows, sampler, grader, num_samples=num_samples, params=params, seed=seed, on_group=on_group)
-    return build_report(step, name or f"step {step}", groups, answer_field, time.monotonic() - began, list_field=list_field)
+    seconds = time.monotonic() - began
+    name = name or f"step {step}"
+    return build_report(step, name, groups, answer_field, seconds, list_field=list_field, cluster_by_answer=cluster_by_answer)
 
 
 def grade_answers(rows: Sequence[Row], answers: Sequence[str], grader: Grader) -> list[Group]:
@@ -56,13 +59,22 @@ def grade_answers(rows: Sequence[Row], answers: Sequence[str], grader: Grader) -
 
 
 def build_report(
-    step: int, name: str, groups: Sequence[Group], answer_field: str | None, seconds: float, *, list_field: str | None = None
+    step: int,
+    name: str,
+    groups: Sequence[Group],
+    answer_field: str | None,
+    seconds: float,
+    *,
+    list_field: str | None = None,
+    cluster_by_answer: bool = True,
 ) -> EvalReport:
     """Reward and, for ranked lists, top-1, top-5, top-max and MRR, each with a 95% interval.
 
     A row's value is the mean over its graded samples; rows that share the answer in `answer_field` (None: found by its
-    usual names) form one cluster, and rows without an answer stand alone. `list_field` tells the field of a ranked
-    list (None: read off the answers). What could not be graded is left out and counted in `num_ungraded`.
+    usual names) form one cluster, and rows without an answer stand alone. `cluster_by_answer` False: every row stands
+    alone, right where answers are a closed set or worked out from the prompt (yes/no, a number), as there the few
+    answers are no sample of many. `list_field` tells the field of a ranked list (None: read off the answers).
+    What could not be graded is left out and counted in `num_ungraded`.
     Raises GraderError, with the first reason, when nothing at all could be graded.
     """
     rollouts = [rollout for group in groups for rollout in group.rollouts]
@@ -71,7 +83,7 @@ def build_report(
         reason = next((r.grade.explanation for r in rollouts), "there are no rows")
         raise GraderError(f"eval {name!r}: none of {len(rollouts)} answers could be graded. The first reason:\n{reason}")
     answer_field = answer_field or find_answer_field([group.row for group in groups])
-    clusters = clusters_of(graded, answer_field)
+    clusters = clusters_of(graded, answer_field if cluster_by_answer else None)
     values = metric_values(graded, detect(groups, answer_field, list_field))
     return EvalReport(
         step=step,
@@ -87,7 +99,14 @@ def build_report(
     )
 
 
-def compare(first: EvalReport, second: EvalReport, *, answer_field: str | None = None, list_field: str | None = None) -> Comparison:
+def compare(
+    first: EvalReport,
+    second: EvalReport,
+    *,
+    answer_field: str | None = None,
+    list_field: str | None = None,
+    cluster_by_answer: bool = True,
+) -> Comparison:
     """`second` minus `first`, paired by row index, for the reward and each ranking metric; fields as in `build_report`.
 
     Raises ValueError when the two share no graded row or a row index means different rows: then they are no pair.
@@ -101,7 +120,7 @@ def compare(first: EvalReport, second: EvalReport, *, answer_field: str | None =
             raise ValueError(f"evals {first.name!r} and {second.name!r} are of different data: their rows {index} differ")
     a, b = [ours[i] for i in shared], [theirs[i] for i in shared]
     answer_field = answer_field or find_answer_field([group.row for group in a])
-    clusters = clusters_of(a, answer_field)
+    clusters = clusters_of(a, answer_field if cluster_by_answer else None)
     ranking = detect([*a, *b], answer_field, list_field)
     before, after = metric_values(a, ranking), metric_values(b, ranking)
     return Comparison(
@@ -112,18 +131,21 @@ def compare(first: EvalReport, second: EvalReport, *, answer_field: str | None =
     )
 
 
-def align(reports: Sequence[EvalReport], *, answer_field: str | None = None, list_field: str | None = None) -> list[EvalReport]:
+def align(
+    reports: Sequence[EvalReport], *, answer_field: str | None = None, list_field: str | None = None, cluster_by_answer: bool = True
+) -> list[EvalReport]:
     """The reports with the same metrics: if one model's answers are ranked lists, a model that wrote none has a top-1 of 0."""
     groups = [group for report in reports for group in report.groups]
     answer_field = answer_field or find_answer_field([group.row for group in groups])
     ranking = detect(groups, answer_field, list_field)
-    return [report if report.metrics or not report.groups else _with_metrics(report, ranking, answer_field) for report in reports]
+    cluster_field = answer_field if cluster_by_answer else None
+    return [report if report.metrics else _with_metrics(report, ranking, cluster_field) for report in reports]
 
 
-def _with_metrics(report: EvalReport, ranking: Ranking | None, answer_field: str | None) -> EvalReport:
+def _with_metrics(report: EvalReport, ranking: Ranking | None, cluster_field: str | None) -> EvalReport:
     graded = [group for group in report.groups if group.graded()]
-    clusters = clusters_of(graded, answer_field)
-    return replace(report, metrics={m: mean_interval(v, clusters) for m, v in metric_values(graded, ranking).items()})
+    clusters = clusters_of(graded, cluster_field)
+    return replace(report, metrics={m: mean_interval(v, clusters) for m, v in metric_values(graded, ranking).items() if v})
 
 
 def clusters_of(groups: Sequence[Group], answer_field: str | None) -> list[Hashable]:

@@ -34,6 +34,7 @@ class Evidence:
     steps: int
     step_chosen_on_these_rows: bool
     answer_field: str | None
+    cluster_by_answer: bool
     ranking: Ranking | None
 
     @property
@@ -59,9 +60,10 @@ def gather(
     step_chosen_on_these_rows: bool,
     answer_field: str | None,
     list_field: str | None,
+    cluster_by_answer: bool,
 ) -> Evidence:
     """Raises ValueError where the reports are not of the same rows."""
-    fields = {"answer_field": answer_field, "list_field": list_field}
+    fields: dict[str, Any] = {"answer_field": answer_field, "list_field": list_field, "cluster_by_answer": cluster_by_answer}
     aligned = align([base, tuned, *([ranker] if ranker else [])], **fields)
     base, tuned, ranker = aligned[0], aligned[1], aligned[2] if ranker else None
     groups = [group for report in aligned for group in report.groups]
@@ -74,13 +76,14 @@ def gather(
         gain=compare(base, tuned, **fields),
         edge=compare(ranker, tuned, **fields) if ranker else None,
         curve=curve,
-        model=model,
+        model=model.rstrip("/").rpartition("/")[2] if model.startswith((".", "/", "~")) else model,  # a folder's name, not its place
         held_out=held_out or ("held-out rows whose answers never occur in training" if overlap_of_answers == 0 else "held-out rows"),
         overlap_of_answers=overlap_of_answers,
         seconds=seconds,
         steps=max(trained, default=tuned.step),
         step_chosen_on_these_rows=step_chosen_on_these_rows,
         answer_field=answer_field,
+        cluster_by_answer=cluster_by_answer,
         ranking=detect(groups, answer_field, list_field),
     )
 

@@ -38,12 +38,14 @@ MEANINGS = {
     "mrr": "mean of 1 / rank",
     "reward": "mean grade",
 }
-METHODS = """<p>Every number is a mean over held-out rows (a row's value is the mean over its samples), with a 95% bootstrap interval
-(BCa). Rows that share a right answer are drawn together, so that many cases of one answer do not pass for many facts; where
-there is too little to draw from, a Wilson interval over answers is used instead. Base and tuned model are compared on the
-same rows: the difference has its own interval, and p is from a paired permutation test that flips whole answers. “Shown to
-be better” takes both p ≤ 0.05 and intervals that do not overlap. Answers that could not be graded are left out and
-counted, never taken as 0. No correction is made for looking at several metrics; the verdict is about the first.</p>"""
+METHODS = """Every number is a mean over held-out rows (a row's value is the mean over its samples) with a 95% bootstrap interval
+(BCa; a Wilson interval where there is too little to draw from). {clusters} Base and tuned model are compared on the same
+rows: the difference has its own interval, and p is from a paired permutation test. “Shown to be better” takes both
+p ≤ 0.05 and intervals that do not overlap. Answers that could not be graded are left out and counted, never taken as 0.
+No correction is made for looking at several metrics; the verdict is about the first."""
+CLUSTERED = """Rows that share a right answer are drawn, and flipped, together, so that many cases of one answer do not pass for
+many facts."""
+ALONE = "Every row counts as an independent case."
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,7 @@ def render_page(
         examples=transcripts_section(evidence),
         cautions=_cautions([*cautions(evidence), *warnings]),
         inputs=_inputs(job, provenance),
-        methods=f"<h2>How the numbers are made</h2><div class='card small'>{METHODS}</div>",
+        methods=_methods(evidence),
     )
 
 
@@ -162,6 +164,11 @@ def _inputs(job: Mapping[str, Any], provenance: Mapping[str, Any]) -> str:
         + (f'<table class="plain"><tbody>{rows}</tbody></table>' if rows else "")
         + f"<details><summary>The job, with every “auto” resolved</summary><pre>{config}</pre></details></div>"
     )
+
+
+def _methods(evidence: Evidence) -> str:
+    text = METHODS.format(clusters=CLUSTERED if evidence.cluster_by_answer and evidence.answer_field else ALONE)
+    return f'<h2>How the numbers are made</h2><div class="card small">{text}</div>'
 
 
 def _flat(value: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:

@@ -25,6 +25,7 @@ def write_report(
     overlap_of_answers: int | None = None,
     answer_field: str | None = None,
     list_field: str | None = None,
+    cluster_by_answer: bool = True,
     held_out: str = "",
     step_chosen_on_these_rows: bool = True,
     curve: Sequence[Mapping[str, Any]] | None = None,
@@ -34,10 +35,11 @@ def write_report(
     """Write the report of a run and return its summary.
 
     `base`, `tuned` and `ranker` are of the same rows, with their groups; `tuned.step` is the step whose weights were kept.
-    `ranker` is the comparison with an existing tool, where the task has one. `held_out` says what the rows are ("held-out
-    cases of genes never trained on"); `overlap_of_answers` counts those whose answer occurs in training (None: no
-    answers). `step_chosen_on_these_rows` False: these rows were not looked at before. `curve` None: the run's own
-    metrics.jsonl. Warnings of the run's events are shown with `warnings`.
+    `ranker` is the comparison with an existing tool, where the task has one. `overlap_of_answers` counts the rows whose
+    answer occurs in training (None: no answers); `answer_field`, `list_field` and `cluster_by_answer` are as in
+    `evals.evaluate.build_report`. `held_out` says what the rows are ("held-out cases of genes never trained on").
+    `step_chosen_on_these_rows` False: these rows were not looked at before. `curve` None: the run's own metrics.jsonl.
+    Warnings of the run's events are shown with `warnings`. Raises ValueError where the reports are not of the same rows.
     """
     evidence = gather(
         base=base,
@@ -51,6 +53,7 @@ def write_report(
         step_chosen_on_these_rows=step_chosen_on_these_rows,
         answer_field=answer_field,
         list_field=list_field,
+        cluster_by_answer=cluster_by_answer,
     )
     pictures = {"numbers": _numbers(evidence)}
     if evidence.curve:
@@ -61,7 +64,7 @@ def write_report(
     page = render_page(
         evidence,
         list(pictures.values()),
-        title=title or f"Fine-tuning report: {model}",
+        title=title or f"Fine-tuning report: {evidence.model}",
         job=run.read_job() if run.job_file.exists() else {},
         provenance=run.read_provenance() if run.provenance_file.exists() else {},
         warnings=[*warnings, *noted],
