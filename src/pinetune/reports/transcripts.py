@@ -32,7 +32,7 @@ def _example(evidence: Evidence, example: Example) -> str:
     prompt = "\n\n".join(_message(message) for message in row.messages)
     expected = lookup(row.item, evidence.answer_field) if evidence.answer_field else None
     return (
-        f'<article class="card example"><h3>{escape(example.title)} (row {row.index})</h3>'
+        f'<article class="card example"><h3>{escape(example.title)} ({f"line {row.line}" if row.line else f"row {row.index}"})</h3>'
         f'<div class="label">Prompt</div><pre>{escape(prompt)}</pre>'
         + (f'<div class="label">Right answer</div><div><code>{escape(_plain(expected))}</code></div>' if expected is not None else "")
         + '<div class="sides">'
