@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import platform
 import socket
 import threading
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
 
@@ -14,18 +15,34 @@ from pinetune.sandbox.levels import ENVIRONMENT, LEVELS
 from pinetune.sandbox.limits import MEBIBYTE, Limits
 from pinetune.sandbox.pool import WarmPool
 from pinetune.sandbox.process import Outcome
+from pinetune.sandbox.seccomp import MACHINES
 
 pytestmark = pytest.mark.skipif(bubblewrap.problem() is not None, reason=f"bubblewrap cannot confine here: {bubblewrap.problem()}")
 QUICK = Limits(wall_seconds=20.0, memory_bytes=512 * MEBIBYTE)
 
 
-def attack(text: str, limits: Limits = QUICK, item: dict[str, Any] | None = None, calls: int = 1) -> Outcome:
+@pytest.fixture(scope="module")
+def any_body() -> Iterator[WarmPool]:
+    """One pool for many attacks: each call brings its own function body, and none may harm the next."""
+    source = (
+        "import os, socket, sys\n"
+        "def grade(sample, item):\n"
+        "    lines = ''.join(f'    {line}\\n' for line in item['text'].splitlines())\n"
+        "    exec('def inner(item):\\n' + lines, globals())\n"
+        "    return inner(item)\n"
+    )
+    pool = WarmPool(source, LEVELS["bubblewrap"], QUICK, size=1)
+    yield pool
+    pool.close()
+
+
+def attack(text: str, limits: Limits = QUICK, calls: int = 1) -> Outcome:
     """The last outcome of `calls` calls of a grader with this body."""
     lines = "".join(f"    {line}\n" for line in text.splitlines())
     pool = WarmPool(f"import os, socket, subprocess, sys, time\ndef grade(sample, item):\n{lines}", LEVELS["bubblewrap"], limits, size=1)
     try:
         for _ in range(calls):
-            outcome = pool.call({}, item or {})
+            outcome = pool.call({}, {})
         return outcome
     finally:
         pool.close()
@@ -45,24 +62,35 @@ def attack(text: str, limits: Limits = QUICK, item: dict[str, Any] | None = None
         ("socket.create_connection(('1.1.1.1', 53), timeout=5)", "Network is unreachable"),
         ("socket.create_connection(('127.0.0.1', item['port']), timeout=5)", "Connection refused"),
         ("socket.getaddrinfo('example.com', 80)", "gaierror"),
-        ("os.setuid(0)", "PermissionError"),
+        ("os.setuid(0)", "Error"),
+        ("import ctypes\nraise ValueError(ctypes.CDLL(None).unshare(0x10000000))", "ValueError: -1"),
+        ("import ctypes\nraise ValueError(ctypes.CDLL(None).syscall(item['clone'], 0x10000000 | 17, 0, 0, 0, 0))", "ValueError: -1"),
+        ("import ctypes\nraise ValueError(ctypes.CDLL(None).ptrace(16, os.getppid(), 0, 0))", "ValueError: -1"),
+        ("import ctypes\nraise ValueError(ctypes.CDLL(None).mount(b't', b'/tmp', b'tmpfs', 0, 0))", "ValueError: -1"),
+        ("import ctypes\nraise ValueError(ctypes.CDLL(None).syscall(425, 1, 0))", "ValueError: -1"),
+        ("socket.socket(40, socket.SOCK_STREAM)", "Address family not supported"),
+        ("socket.socket(socket.AF_NETLINK, socket.SOCK_RAW)", "Address family not supported"),
         ("os.chroot('/')", "PermissionError"),
         ("os.kill(1, 9)\nos.kill(int(item['pid']), 9)", "Error"),
         ("raise ValueError(sorted(os.environ))", f"ValueError: {sorted([*ENVIRONMENT, 'PWD'])}"),
-        ("raise ValueError(open('/proc/1/environ').read())", "PermissionError"),
         ("open(f'/proc/{os.getppid()}/mem', 'r+b')", "PermissionError"),
         ("open(f'/proc/{os.getppid()}/fd/3', 'wb')", "PermissionError"),
-        ("raise ValueError(max(int(p) for p in os.listdir('/proc') if p.isdigit()) < 10)", "ValueError: True"),
+        ("raise ValueError(len([p for p in os.listdir('/proc') if p.isdigit()]))", "ValueError: 3"),
         ("raise ValueError(os.listdir('/dev/shm') + os.listdir('/tmp'))", "ValueError: []"),
     ],
 )  # fmt: skip
-def test_the_host_is_out_of_reach(text: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
+def test_the_host_is_out_of_reach(any_body: WarmPool, text: str, said: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         item = {"home": os.path.expanduser("~/.ssh"), "this_file": __file__, "port": server.getsockname()[1], "pid": os.getpid()}
-        outcome = attack(text, item=item)
+        outcome = any_body.call({}, {"text": text, "clone": MACHINES[platform.machine()].clone} | item)
     assert outcome.value is None and outcome.kind == "runtime"
     assert said in outcome.error
+
+
+def test_the_environment_is_empty(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
+    outcome = attack("raise ValueError([open(f'/proc/{p}/environ').read() for p in ('self', '1')] + sorted(os.environ))")
+    assert "PermissionError" in outcome.error or "PYTHONHASHSEED" in outcome.error  # of process 1, as root and not as root
     assert "sk-secret" not in outcome.error
 
 

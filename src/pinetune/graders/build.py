@@ -21,6 +21,7 @@ from pinetune.wire.graders import DEFINITIONS, Definition
 BUILDERS = {
     "string_check": "pinetune.graders.string_check",
     "python": "pinetune.graders.python",
+    "multi": "pinetune.graders.multi",
 }
 
 

@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from pinetune.sandbox import seccomp
 from pinetune.sandbox.levels import ENVIRONMENT, Level
 from pinetune.sandbox.limits import Limits
 from pinetune.sandbox.worker import HEADER
@@ -50,7 +51,9 @@ class WarmWorker:
         self._limits = limits
         uid = next(_USER_IDS) if level.name == "bubblewrap" and os.getuid() == 0 else 0
         fields = ("wall_seconds", "memory_bytes", "disk_bytes", "processes", "open_files", "printed_chars")
+        refused = seccomp.program() if level.private else None
         config = {name: getattr(limits, name) for name in fields} | {"private": level.private, "uid": uid, "cores": CORES}
+        config["filter"] = refused.hex() if refused else ""
         # What bwrap or the starting interpreter complain of; the worker lets go of it before the source runs.
         self._complaints = tempfile.TemporaryFile()  # noqa: SIM115  # closed in close()
         self._process = _STARTER.submit(self._start, level.command(json.dumps(config), limits)).result()

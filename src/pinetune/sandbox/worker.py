@@ -36,7 +36,8 @@ MAX_ERROR_CHARS = 8_000
 MAX_RESULT_BYTES = 64_000
 MEMORY_CHECK_SECONDS = 0.1
 SCRATCH_FOLDERS = ("/tmp", "/dev/shm")
-PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_NO_NEW_PRIVS = 1, 4, 38
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS = 1, 4, 22, 38
+SECCOMP_MODE_FILTER = 2
 LIBC = ctypes.CDLL(None, use_errno=True)
 
 Grade = Callable[[Any, Any], Any]
@@ -84,6 +85,18 @@ def confine(config: Config) -> None:
     limit(resource.RLIMIT_CORE, 0)
     if config["private"]:  # elsewhere it would count the other processes of the same user
         limit(resource.RLIMIT_NPROC, config["processes"])
+    if config["filter"]:
+        refuse_calls(bytes.fromhex(config["filter"]))
+
+
+def refuse_calls(program: bytes) -> None:
+    """Install a system-call filter (an array of struct sock_filter); children inherit it and nothing can lift it."""
+
+    class Program(ctypes.Structure):
+        _fields_ = (("length", ctypes.c_ushort), ("steps", ctypes.c_char_p))
+
+    if LIBC.prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.byref(Program(len(program) // 8, program)), 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "the system-call filter was refused")
 
 
 def limit(kind: int, value: int) -> None:

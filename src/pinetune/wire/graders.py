@@ -6,7 +6,7 @@ samples in circulation carry extra keys.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import ConfigDict, Field
 
@@ -86,19 +86,17 @@ class Endpoint(Definition):
 
 
 class Multi(Definition):
-    """`graders` is a dict of variable name -> grader; `calculate_output` is a formula over those names."""
+    """`calculate_output` is a formula over the keys of `graders`; each part is checked by `graders.build`.
+
+    The published schema wrongly has one grader in place of the dict; that and a list are taken too, keyed by name.
+    """
 
     model_config = ConfigDict(extra="ignore")
 
     type: Literal["multi"]
-    graders: dict[str, PartDefinition] = Field(min_length=1)
+    graders: dict[str, Any] | list[dict[str, Any]] = Field(min_length=1)
     calculate_output: str
 
-
-PartDefinition = Annotated[
-    StringCheck | TextSimilarity | Python | ScoreModel | LabelModel | Endpoint, Field(discriminator="type")
-]  # fmt: skip
-AnyDefinition = StringCheck | TextSimilarity | Python | ScoreModel | LabelModel | Endpoint | Multi
 
 DEFINITIONS: dict[str, type[Definition]] = {
     "string_check": StringCheck,
@@ -109,4 +107,3 @@ DEFINITIONS: dict[str, type[Definition]] = {
     "multi": Multi,
     "endpoint": Endpoint,
 }
-Multi.model_rebuild()
