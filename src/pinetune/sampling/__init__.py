@@ -1,1 +1,1 @@
-"""Drawing completions: our own engine for this machine."""
+"""Sampling: draw completions from a model. `local.py` is our own engine; other engines speak the same Sampler protocol."""

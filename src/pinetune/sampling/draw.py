@@ -1,0 +1,73 @@
+"""Draw one token a row from logits: vectorised inverse-CDF sampling with one uniform number a row and step.
+
+Every rollout brings its own stream of uniforms, made from its seed alone, so what it draws does not depend on which
+rows share its batch.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+BLOCK = 512  # vocabularies above 8 blocks are searched block by block: a running sum over 150k tokens a row is slow
+BELOW_ONE = 1.0 - 2.0**-23
+
+
+def uniforms(seed: int, count: int) -> Tensor:
+    """`count` numbers in [0, 1), float32, from a counter-based generator (Philox) keyed by the seed."""
+    generator = np.random.Generator(np.random.Philox(np.random.SeedSequence(abs(int(seed)))))
+    return torch.from_numpy(generator.random(count, dtype=np.float32))
+
+
+def draw(logits: Tensor, uniform: Tensor, temperature: float, top_p: float, allowed: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Tokens [R] and the full softmax at temperature 1 [R, V] from logits [R, V] float32 and uniforms [R].
+
+    temperature 0 takes the likeliest token. `allowed` [R, V] bool limits the choice, not the returned probabilities.
+    """
+    probs = torch.softmax(logits, dim=-1)
+    if allowed is None and temperature == 1.0 and top_p >= 1.0:
+        return _inverse_cdf(probs, uniform), probs
+    limited = logits if allowed is None else logits.masked_fill(~allowed, float("-inf"))
+    if temperature == 0.0:
+        return limited.argmax(dim=-1), probs
+    weights = torch.softmax(limited / temperature, dim=-1)
+    return _inverse_cdf(weights if top_p >= 1.0 else _nucleus(weights, top_p), uniform), probs
+
+
+def token_logprobs(logits: Tensor, probs: Tensor, tokens: Tensor) -> Tensor:
+    """log p(token) [R] under the full softmax at temperature 1, exact also where p underflows."""
+    index = tokens.unsqueeze(1)
+    chosen = probs.gather(1, index).squeeze(1)
+    if bool((chosen > 1e-30).all()):
+        return chosen.log()
+    return torch.log_softmax(logits, dim=-1).gather(1, index).squeeze(1)
+
+
+def _nucleus(weights: Tensor, top_p: float) -> Tensor:
+    """Keep the fewest likeliest tokens whose weights reach top_p (Holtzman et al. 2020); the likeliest always stays."""
+    ordered, order = weights.sort(dim=-1, descending=True, stable=True)
+    before = ordered.cumsum(dim=-1) - ordered
+    ordered = ordered.masked_fill(before >= top_p, 0.0)
+    return torch.zeros_like(weights).scatter_(1, order, ordered)
+
+
+def _inverse_cdf(weights: Tensor, uniform: Tensor) -> Tensor:
+    """The first token whose running sum exceeds uniform times the total; tokens of weight 0 are never drawn."""
+    if weights.shape[1] <= 8 * BLOCK:
+        return _search(weights.cumsum(dim=-1), uniform)[0]
+    rows, vocabulary = weights.shape
+    padded = torch.nn.functional.pad(weights, (0, -vocabulary % BLOCK)).view(rows, -1, BLOCK)
+    sums = padded.sum(dim=-1).cumsum(dim=-1)
+    block, target = _search(sums, uniform)
+    before = torch.where(block > 0, sums.gather(1, (block - 1).clamp_min(0).unsqueeze(1)).squeeze(1), torch.zeros_like(uniform))
+    inside = padded[torch.arange(rows, device=weights.device), block].cumsum(dim=-1)
+    # Rounding can leave the remainder above the block's own total: scale it back below.
+    rest = torch.minimum(target - before, inside[:, -1] * BELOW_ONE)
+    return block * BLOCK + torch.searchsorted(inside, rest.unsqueeze(1), right=True).squeeze(1)
+
+
+def _search(running: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
+    total = running[:, -1]
+    target = torch.minimum(uniform * total, total * BELOW_ONE)
+    return torch.searchsorted(running, target.unsqueeze(1), right=True).squeeze(1), target

@@ -1,0 +1,208 @@
+"""Our own sampling engine: implements records.Sampler for a model in this process.
+
+    sampler = LocalSampler(load_model("folder"))
+    for prompt_index, sample_index, completion in sampler.sample(prompts, 8, SamplingParams(), seeds): ...
+
+Each prompt is read once and forked into its samples; rows that finish leave the batch at once and waiting ones take
+their place; completions are yielded as they finish. The schedule depends on the tokens only, never on time, so the
+same seeds and inputs give the same completions, bit for bit, on CPU.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pinetune.errors import ModelError
+from pinetune.models.load import LoadedModel
+from pinetune.records import Completion, FinishReason, Prompt, Row, SamplingParams
+from pinetune.sampling.decoder import Decoder, Session, SessionSize
+from pinetune.sampling.draft import Draft, Rules
+from pinetune.sampling.draw import draw, token_logprobs, uniforms
+from pinetune.sampling.generic import GenericDecoder
+from pinetune.sampling.grammar import GrammarCompiler, allowed_tokens
+
+Finished = tuple[int, int, Completion]
+
+
+class LocalSampler:
+    """See records.Sampler. At most `max_slots` rows are decoded at once, with at most `max_kv_tokens` of cache."""
+
+    def __init__(self, loaded: LoadedModel, *, max_slots: int = 64, max_kv_tokens: int | None = None) -> None:
+        self.loaded = loaded
+        self.max_slots = max_slots
+        self.max_kv_tokens = max_kv_tokens or _affordable_tokens(loaded)
+        self.decoder: Decoder = GenericDecoder(loaded.base)
+        self.vocab_size = int(loaded.base.get_output_embeddings().weight.shape[0])
+        self._grammars: GrammarCompiler | None = None
+
+    def render(self, row: Row) -> Prompt:
+        return self.loaded.chat.render(row)
+
+    def refresh(self) -> None:
+        self.decoder.refresh()
+
+    def sample(
+        self, prompts: Sequence[Prompt], num_samples: int, params: SamplingParams, seeds: Sequence[Sequence[int]]
+    ) -> Iterator[Finished]:
+        """See records.Sampler.sample. Raises ModelError for a prompt that leaves no room in the model's context."""
+        self._check_lengths(prompts, params)
+        rules = Rules(params, self.loaded.chat, frozenset(self.loaded.chat.stop_ids), self._new_matcher(params))
+        return _Run(self, prompts, num_samples, rules, seeds).completions()
+
+    def _check_lengths(self, prompts: Sequence[Prompt], params: SamplingParams) -> None:
+        limit = self.loaded.context_length
+        for index, prompt in enumerate(prompts):
+            if not prompt.token_ids:
+                raise ModelError(f"prompt {index} has no tokens")
+            if limit and len(prompt.token_ids) + params.max_tokens > limit:
+                raise ModelError(
+                    f"prompt {index} has {len(prompt.token_ids)} tokens; with max_tokens {params.max_tokens} that is over the model's "
+                    f"context of {limit}: shorten the prompt or lower max_tokens"
+                )
+
+    def _new_matcher(self, params: SamplingParams) -> Callable[[], Any] | None:
+        if params.json_schema is None:
+            return None
+        if self._grammars is None:
+            self._grammars = GrammarCompiler(self.loaded.tokenizer, self.vocab_size, self.loaded.chat.stop_ids)
+        return self._grammars.compile(params.json_schema)
+
+
+class _Run:
+    """One call of `sample`: the waiting and the live rows, and the loop that moves them on."""
+
+    def __init__(
+        self, sampler: LocalSampler, prompts: Sequence[Prompt], num_samples: int, rules: Rules, seeds: Sequence[Sequence[int]]
+    ) -> None:
+        self.prompts = prompts
+        self.rules = rules
+        self.seeds = seeds
+        self.max_slots = sampler.max_slots
+        self.kv_left = sampler.max_kv_tokens
+        self.device = sampler.loaded.device
+        self.vocab_size = sampler.vocab_size
+        self.waiting = deque((p, s) for p in range(len(prompts)) for s in range(num_samples))
+        self.live: list[Draft] = []
+        self.keys: dict[int, int] = {}  # prompt index -> the session's key
+        self.first_logits: dict[int, Tensor] = {}
+        self.undone = dict.fromkeys(range(len(prompts)), num_samples)
+        longest = max((len(p.token_ids) for p in prompts), default=0)
+        width = min(num_samples, self.max_slots)
+        groups = min(len(prompts), self.max_slots)
+        self.session: Session = sampler.decoder.session(SessionSize(self.max_slots, groups, width, longest, rules.params.max_tokens))
+
+    def completions(self) -> Iterator[Finished]:
+        while self.live or self.waiting:
+            with torch.inference_mode():  # closed before each yield: the consumer's code must not run under it
+                finished = self._admit()
+                if self.live:
+                    tokens = torch.tensor([draft.tokens[-1] for draft in self.live], device=self.device)
+                    finished += self._advance(self.session.decode(tokens))
+            yield from finished
+
+    def _admit(self) -> list[Finished]:
+        """Give waiting rollouts the free rows; draw their first tokens from the prompt's logits."""
+        new: list[tuple[int, int]] = []
+        unread: list[int] = []
+        while self.waiting and len(self.live) + len(new) < self.max_slots:
+            prompt, _ = self.waiting[0]
+            cost = self.rules.params.max_tokens
+            if prompt not in self.keys and prompt not in unread:
+                cost += len(self.prompts[prompt].token_ids)
+            if cost > self.kv_left and (self.live or new):
+                break
+            self.kv_left -= cost
+            if prompt not in self.keys and prompt not in unread:
+                unread.append(prompt)
+            new.append(self.waiting.popleft())
+        if not new:
+            return []
+        self._read(unread)
+        drafts = [self._draft(p, s) for p, s in new]
+        reasons = self._write(drafts, torch.stack([self.first_logits[p] for p, _ in new]))
+        finished = []
+        for draft, reason in zip(drafts, reasons, strict=True):
+            if reason:
+                finished.append(self._finish(draft, reason))
+        started = [draft for draft, reason in zip(drafts, reasons, strict=True) if not reason]
+        for prompt in dict.fromkeys(draft.place[0] for draft in started):
+            self.session.fork(self.keys[prompt], sum(draft.place[0] == prompt for draft in started))
+        self.live += started
+        return finished
+
+    def _read(self, unread: list[int]) -> None:
+        if unread:
+            keys, logits = self.session.open([self.prompts[p].token_ids for p in unread])
+            self.keys.update(zip(unread, keys, strict=True))
+            self.first_logits.update(zip(unread, logits, strict=True))
+
+    def _draft(self, prompt: int, sample: int) -> Draft:
+        numbers = uniforms(self.seeds[prompt][sample], self.rules.params.max_tokens).tolist()
+        return Draft((prompt, sample), self.prompts[prompt], self.rules, numbers)
+
+    def _advance(self, logits: Tensor) -> list[Finished]:
+        """Write every live row's next token; rows that finished leave the batch."""
+        drafts = self.live
+        reasons = self._write(drafts, logits)
+        if not any(reasons):
+            return []
+        rows = [row for row, reason in enumerate(reasons) if not reason]
+        self.session.keep(rows)
+        self.live = [drafts[row] for row in rows]
+        return [self._finish(draft, reason) for draft, reason in zip(drafts, reasons, strict=True) if reason]
+
+    def _write(self, drafts: list[Draft], logits: Tensor) -> list[FinishReason | None]:
+        params = self.rules.params
+        uniform = torch.tensor([draft.next_uniform() for draft in drafts], device=logits.device)
+        imposed: list[int | None] = [None] * len(drafts)
+        single = [False] * len(drafts)
+        allowed = None
+        if not self.rules.plain:
+            imposed = [draft.imposed() for draft in drafts]
+            allowed, single = self._allowed(drafts)
+        tokens, probs = draw(logits, uniform, params.temperature, params.top_p, None if allowed is None else allowed.to(logits.device))
+        if any(token is not None for token in imposed):
+            tokens = torch.tensor([-1 if t is None else t for t in imposed], device=tokens.device).where(
+                torch.tensor([t is not None for t in imposed], device=tokens.device), tokens
+            )
+        logprobs = token_logprobs(logits, probs, tokens)
+        chosen, logp = torch.stack((tokens.double(), logprobs.double())).tolist()  # the step's one wait for the device
+        return [draft.add(int(chosen[i]), logp[i], imposed[i] is not None or single[i]) for i, draft in enumerate(drafts)]
+
+    def _allowed(self, drafts: list[Draft]) -> tuple[Tensor | None, list[bool]]:
+        matchers = [draft.grammar() for draft in drafts]
+        if all(matcher is None for matcher in matchers):
+            return None, [False] * len(drafts)
+        allowed = allowed_tokens(matchers, self.vocab_size)
+        for row, draft in enumerate(drafts):
+            if (tag := draft.opening_allowed) is not None:
+                allowed[row, tag] = True
+        # No choice is left where one token is allowed, or where the answer is complete and only stopping is.
+        count, stops = allowed.sum(dim=1), allowed[:, list(self.rules.stop_ids)].sum(dim=1)
+        return allowed, ((count == 1) | (count == stops)).tolist()
+
+    def _finish(self, draft: Draft, reason: FinishReason) -> Finished:
+        prompt, sample = draft.place
+        self.kv_left += self.rules.params.max_tokens
+        self.undone[prompt] -= 1
+        if self.undone[prompt] == 0:
+            self.session.close(self.keys.pop(prompt))
+            self.kv_left += len(draft.prompt.token_ids)
+        return prompt, sample, draft.finish(reason)
+
+
+def _affordable_tokens(loaded: LoadedModel) -> int:
+    """Tokens whose keys and values fit into a quarter of the free memory (CUDA) or 2 GiB (CPU)."""
+    config = loaded.base.config.get_text_config()
+    heads = getattr(config, "num_key_value_heads", None) or getattr(config, "num_attention_heads", 1)
+    head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    per_token = 2 * config.num_hidden_layers * heads * head_dim * loaded.base.dtype.itemsize
+    room = 2 * 1024**3
+    if loaded.device.type == "cuda":
+        room = torch.cuda.mem_get_info(loaded.device)[0] // 4
+    return max(1, room // per_token)
