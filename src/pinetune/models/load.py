@@ -19,6 +19,7 @@ from transformers.utils import logging as transformers_logging
 
 from pinetune.errors import ModelError
 from pinetune.models.chat import ChatFormat
+from pinetune.models.linear import use_fast_linear
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -93,17 +94,19 @@ def load_model(
             model = _open_adapter(model, adapter)
         elif lora:
             model = _add_lora(model, lora, seed)
-    return LoadedModel(without_dropout(model).to(torch_device).eval(), tokenizer, chat, name)
+    return LoadedModel(_prepared(model).to(torch_device), tokenizer, chat, name)
 
 
 def loaded_from(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, source: str = "in memory") -> LoadedModel:
     """A model made or opened elsewhere as a LoadedModel."""
     chat = ChatFormat(tokenizer, generation_eos=_generation_eos(model), source=source)
-    return LoadedModel(without_dropout(model).eval(), tokenizer, chat, source)
+    return LoadedModel(_prepared(model), tokenizer, chat, source)
 
 
-def without_dropout(model: Any) -> Any:
-    """Switch off dropout in every module, whether it is a layer or a probability handed to attention."""
+def _prepared(model: Any) -> Any:
+    """In eval mode, with fast linear layers and with dropout off in every module, be it a layer or a number handed to attention."""
+    use_fast_linear(model)
+    model.eval()
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
