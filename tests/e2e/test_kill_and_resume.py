@@ -10,19 +10,20 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 STEPS = 8
-GRADER = "def grade(sample, item):\n    return sample['output_text'].count('e') / (1 + len(sample['output_text']))\n"
+GRADER = "def grade(sample, item):\n    return min(1.0, len(sample['output_text']) / 40)\n"
 
 
 def write_job(folder: Path, model: Path, **own: object) -> Path:
-    """Reward: the share of the letter e. Any random model varies in it, so every group teaches something."""
+    """Reward: the length of the answer. Any random model varies in it, so every group teaches something."""
     rows = [{"messages": [{"role": "user", "content": f"Say something about {word}."}]} for word in "abcdefgh"]
     (folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows[:6]))
     (folder / "valid.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows[6:]))
-    grader = {"type": "python", "name": "e-share", "source": GRADER}
+    grader = {"type": "python", "name": "length", "source": GRADER}
     job = {
         "model": str(model),
         "training_file": "train.jsonl",
@@ -33,8 +34,8 @@ def write_job(folder: Path, model: Path, **own: object) -> Path:
             "reinforcement": {"grader": grader, "hyperparameters": {"batch_size": 3, "eval_interval": 2, "eval_samples": 2}},
         },
         "pinetune": {
-            "steps": STEPS, "group_size": 4, "max_tokens": 12, "learning_rate": 1e-3, "threads": 1, "early_stopping": False,
-            "unsafe_python_graders": True, **own,
+            "steps": STEPS, "group_size": 4, "max_tokens": 24, "stop": ["e", "a"], "learning_rate": 1e-3, "threads": 1,
+            "early_stopping": False, "unsafe_python_graders": True, **own,
         },
     }  # fmt: skip
     path = folder / "job.json"
@@ -57,10 +58,19 @@ def rollouts(out: Path) -> list[object]:
     return [pl.read_parquet(path).drop(["grade_seconds"], strict=False).to_dicts() for path in sorted((out / "rollouts").glob("*.parquet"))]
 
 
-def steps_seen(out: Path) -> list[int]:
+def metrics(out: Path) -> list[dict[str, Any]]:
     path = out / "metrics.jsonl"
     lines = path.read_text().splitlines() if path.exists() else []
-    return [json.loads(line)["step"] for line in lines if line.endswith("}")]
+    return [json.loads(line) for line in lines if line.endswith("}")]
+
+
+def steps_seen(out: Path) -> list[int]:
+    return [line["step"] for line in metrics(out)]
+
+
+def checkpoint_events(out: Path) -> list[str]:
+    events = map(json.loads, (out / "events.jsonl").read_text().splitlines())
+    return [event["message"] for event in events if event["message"].startswith("Checkpoint")]
 
 
 def kill_at(job: Path, out: Path, step: int, delay: float) -> None:
@@ -83,6 +93,7 @@ def test_a_killed_job_ends_like_an_undisturbed_one(tmp_path: Path, lora: bool) -
     model = save_tiny(tmp_path / "tiny")
     job = write_job(tmp_path, model, **({"lora": {"rank": 4, "alpha": 8}} if lora else {"lora": "off"}))
     finish(job, tmp_path / "whole")
+    assert sum(line["trained_tokens"] > 0 for line in metrics(tmp_path / "whole") if line["step"]) >= STEPS - 2
     dice = random.Random(f"kill {lora}")
     for _ in range(3):
         kill_at(job, tmp_path / "killed", dice.randint(1, STEPS - 2), dice.uniform(0, 0.1))
@@ -91,9 +102,7 @@ def test_a_killed_job_ends_like_an_undisturbed_one(tmp_path: Path, lora: bool) -
     assert (killed / "model" / "model.safetensors").read_bytes() == (whole / "model" / "model.safetensors").read_bytes()
     assert rollouts(killed) == rollouts(whole)
     assert steps_seen(killed) == steps_seen(whole)
-    assert [e["message"] for e in map(json.loads, (killed / "events.jsonl").read_text().splitlines()) if "Checkpoint" in e["message"]] == [
-        e["message"] for e in map(json.loads, (whole / "events.jsonl").read_text().splitlines()) if "Checkpoint" in e["message"]
-    ]
+    assert checkpoint_events(killed) == checkpoint_events(whole)
 
 
 @pytest.mark.slow
