@@ -11,7 +11,7 @@ from typing import Any
 
 from pinetune.evals.evaluate import build_report, evaluate, grade_answers
 from pinetune.loop.config import eval_samples
-from pinetune.loop.job import Prepared
+from pinetune.loop.job import Prepared, evidence_options
 from pinetune.loop.state import LoopState
 from pinetune.models.export import check_export, save_adapter, save_merged
 from pinetune.models.load import LoadedModel, load_model
@@ -53,7 +53,7 @@ def finish(
         overlap_of_answers=None if prepared.overlap is None or prepared.overlap.field is None else prepared.overlap.num_valid_rows,
         seconds=state.seconds,
         step_chosen_on_these_rows=not prepared.test,
-        answer_field=prepared.body.pinetune.answer_field,
+        **evidence_options(prepared.body),
     )
     recorder.event("info", "The job has successfully completed")
     return summary
@@ -76,10 +76,10 @@ def _evaluate(prepared: Prepared, loaded: LoadedModel, rows: Sequence[Row], name
         seed=derive_seed(prepared.config.seed, "evidence"),
         step=step,
         name=name,
-        answer_field=prepared.body.pinetune.answer_field,
+        **evidence_options(prepared.body),
     )
 
 
 def _evaluate_tool(prepared: Prepared, rows: Sequence[Row], tool: Tool) -> EvalReport:
     groups = grade_answers(rows, [tool(row) for row in rows], prepared.grader)
-    return build_report(0, "ranker", groups, prepared.body.pinetune.answer_field, 0.0)
+    return build_report(0, "ranker", groups, seconds=0.0, **evidence_options(prepared.body))

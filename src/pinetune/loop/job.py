@@ -150,10 +150,15 @@ def _held_out(prepared: Prepared, sampler: LocalSampler) -> Callable[[int], Eval
             num_samples=prepared.config.eval_samples,
             seed=derive_seed(prepared.config.seed, "valid"),
             step=step,
-            answer_field=prepared.body.pinetune.answer_field,
+            **evidence_options(prepared.body),
         )
 
     return held_out
+
+
+def evidence_options(body: JobBody) -> dict[str, Any]:
+    """Where the answers are; rows with the same answer vary together unless there are few possible answers."""
+    return {"answer_field": body.pinetune.answer_field, "cluster_by_answer": not body.pinetune.allow_answer_overlap}
 
 
 def _to_samples(advantage: str) -> Callable[[Sequence[Group]], list[TrainSample]]:
