@@ -7,9 +7,12 @@ promises is in test_sandbox_confined.py.
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -275,26 +278,78 @@ def test_without_bubblewrap_strangers_are_refused_and_told_what_to_install() -> 
         unsafe.close()
 
 
+def test_a_bwrap_that_fails_is_refused_with_its_own_words(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "bwrap").write_text("#!/bin/sh\necho 'bwrap: No permissions to create a new namespace' >&2\nexit 1\n")
+    (tmp_path / "bwrap").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    bubblewrap.problem.cache_clear()
+    try:
+        with pytest.raises(MissingToolError, match=r"installed but fails \(bwrap: No permissions to create a new namespace\)"):
+            choose_level("x", trusted=False, unsafe=False)
+    finally:
+        bubblewrap.problem.cache_clear()
+
+
+def test_a_killed_host_leaves_nothing_behind(level: str) -> None:
+    """Not even a call in an endless loop, which reads no more from its host."""
+    program = (
+        "from pinetune.sandbox.levels import LEVELS\nfrom pinetune.sandbox.pool import WarmPool\n"
+        f"pool = WarmPool('def grade(sample, item):\\n    while True: pass', LEVELS[{level!r}])\n"
+        "pool.warm()\nprint(pool._idle[0]._process.pid, flush=True)\npool.call({}, {})"
+    )
+    host = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    assert host.stdout is not None
+    with host, host.stdout:
+        host.stdout.readline()
+        time.sleep(0.2)  # most often the call is running by now; before it, the test is weaker but still true
+        started = _descendants(host.pid)
+        host.kill()
+    assert len(started) >= (1 if level == "trusted" else 3)  # the worker; bwrap, its first process inside and the worker
+    _assert_gone(started)
+
+
 def test_nothing_stays_after_close(level: str) -> None:
-    pool = WarmPool("import os\ndef grade(sample, item): return os.getpid()", LEVELS[level], QUICK)
-    pool.call({}, {})
+    source = "import subprocess\nsubprocess.Popen(['sleep', '600'])\ndef grade(sample, item): return 1.0"
+    pool = WarmPool(source, LEVELS[level], QUICK)
+    assert pool.warm() is None
     process = pool._idle[0]._process
+    started = {process.pid: _birth(process.pid)} | _descendants(process.pid)
+    assert len(started) >= 2
     pool.close()
     assert process.returncode is not None
+    _assert_gone(started)
+
+
+def _assert_gone(started: dict[int, str]) -> None:
+    """The kernel takes a moment to end a process namespace."""
     deadline = time.monotonic() + 10
-    while any(_started_by(process.pid)) and time.monotonic() < deadline:  # the kernel ends a process namespace a moment later
+    while (left := {pid for pid, birth in started.items() if birth and _birth(pid) == birth}) and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert list(_started_by(process.pid)) == []
+    assert left == set()
 
 
-def _started_by(session: int) -> Iterator[int]:
-    """Processes of the session that the worker's first process led."""
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            try:
-                with open(f"/proc/{name}/stat") as file:
-                    fields = file.read().rsplit(")", 1)[1].split()
-            except OSError:
-                continue
-            if int(fields[3]) == session and fields[0] != "Z":
-                yield int(name)
+def _descendants(root: int) -> dict[int, str]:
+    """Processes below `root`, each with its time of birth: a number may be given out again."""
+    children: dict[int, list[int]] = {}
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        if fields := _stat(int(name)):
+            children.setdefault(int(fields[1]), []).append(int(name))
+    found, todo = {}, [root]
+    while todo:
+        below = children.get(todo.pop(), [])
+        found.update({pid: _birth(pid) for pid in below})
+        todo += below
+    return found
+
+
+def _birth(pid: int) -> str:
+    fields = _stat(pid)
+    return fields[19] if fields and fields[0] != "Z" else ""
+
+
+def _stat(pid: int) -> list[str]:
+    """The fields of /proc/PID/stat after the program's name: state, parent, ..., time of birth (index 19)."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    except OSError:
+        return []

@@ -66,14 +66,21 @@ def _folders() -> list[str]:
 
 @functools.cache
 def problem() -> str | None:
-    """Why this host cannot confine with bubblewrap, or None where it can: tried once with a real sandbox."""
+    """Why this host cannot confine with bubblewrap and what to do, or None where it can: tried once with a real sandbox."""
     if sys.platform != "linux":
-        return f"it exists on Linux only, not on {sys.platform}"
+        return f"bubblewrap exists on Linux only, not on {sys.platform}"
     if shutil.which("bwrap") is None:
-        return "the program bwrap was not found"
+        return "bubblewrap was not found; install it with `apt-get install bubblewrap` (or dnf, pacman, apk)"
     command = [*prefix(Limits(), Path(__file__), {}), sys.executable, "-I", "-S", "-c", "pass"]
     try:
         done = subprocess.run(command, env={}, stdin=subprocess.DEVNULL, capture_output=True, timeout=30, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
-        return f"bwrap did not run here ({error})"
-    return None if done.returncode == 0 else f"bwrap fails here ({done.stderr.decode(errors='replace').strip() or 'no message'})"
+        return f"bubblewrap did not run ({error})"
+    if done.returncode == 0:
+        return None
+    said = done.stderr.decode(errors="replace").strip() or f"exit code {done.returncode}"
+    return (
+        f"bubblewrap is installed but fails ({said}): this host or container forbids new namespaces. In Docker, start the container "
+        "with --cap-add SYS_ADMIN --security-opt seccomp=unconfined --security-opt apparmor=unconfined; on Ubuntu 24.04 and later, "
+        "`sysctl kernel.apparmor_restrict_unprivileged_userns=0` allows it"
+    )

@@ -80,7 +80,6 @@ def choose_level(source: str, *, trusted: bool, unsafe: bool) -> Level:
     if unsafe:
         return LEVELS["unsafe"]
     raise MissingToolError(
-        f"python graders need bubblewrap to be confined, and {bubblewrap.problem()}. Install it with "
-        "`apt-get install bubblewrap` (or dnf, pacman, apk), or, for sources you trust as you trust yourself, run them "
+        f"a python grader must be confined, and {bubblewrap.problem()}. Or, for a source you trust as you trust yourself, run it "
         'unconfined: --unsafe-python-graders, or "unsafe_python_graders": true in the job\'s "pinetune" section'
     )

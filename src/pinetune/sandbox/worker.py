@@ -119,7 +119,8 @@ def load(source: str) -> Grade:
     module = types.ModuleType("grader")  # not __main__: a script's own test block must not run
     module.__file__ = "grader.py"
     sys.modules["grader"] = module  # dataclasses and pickle look a class's module up there
-    linecache.cache["grader.py"] = (len(source), None, source.splitlines(keepends=True), "grader.py")
+    # Every line ends in a newline, else a traceback's marks stand one off.
+    linecache.cache["grader.py"] = (len(source), None, [f"{line}\n" for line in source.split("\n")], "grader.py")
     exec(compile(source, "grader.py", "exec"), module.__dict__)
     function = module.__dict__.get("grade")
     if not callable(function):
