@@ -7,13 +7,11 @@ both sides know: `fork` appends rows, `keep` drops and reorders them, and row r 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 from torch import Tensor
 
 
-@dataclass(frozen=True, slots=True)
 class SessionSize:
     """Upper bounds that a session may allocate for."""
 
@@ -41,13 +39,19 @@ class Session(Protocol):
         """No more rows will be forked from this prompt and none is alive: free its memory."""
         ...
 
+    def settle(self) -> None:
+        """No more rows are to come: a good moment to move the live ones together."""
+        ...
+
     def decode(self, tokens: Tensor) -> Tensor:
         """Append tokens[r] to row r; return the logits that follow [rows, vocabulary], float32. May be overwritten by the next call."""
         ...
 
 
 class Decoder(Protocol):
-    def session(self, size: SessionSize) -> Session: ...
+    def session(self, max_tokens: int) -> Session:
+        """Memory for sequences (prompt and completion) of at most `max_tokens`."""
+        ...
 
     def refresh(self) -> None:
         """Take over the model's present weights."""

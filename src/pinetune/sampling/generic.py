@@ -16,8 +16,6 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
-from pinetune.sampling.decoder import SessionSize
-
 
 @dataclass(slots=True)
 class _Prompt:
@@ -39,9 +37,8 @@ class _Wave:
 class GenericSession:
     """See decoder.Session."""
 
-    def __init__(self, model: PreTrainedModel, size: SessionSize) -> None:
+    def __init__(self, model: PreTrainedModel) -> None:
         self._model = model
-        self._size = size
         self._prompts: dict[int, _Prompt] = {}
         self._waves: list[_Wave] = []
         self._num_rows = 0
@@ -80,6 +77,9 @@ class GenericSession:
     def close(self, key: int) -> None:
         del self._prompts[key]
 
+    def settle(self) -> None:
+        pass
+
     def decode(self, tokens: Tensor) -> Tensor:
         logits: Tensor | None = None
         for wave in self._waves:
@@ -105,8 +105,8 @@ class GenericDecoder:
     def __init__(self, model: PreTrainedModel) -> None:
         self._model = model
 
-    def session(self, size: SessionSize) -> GenericSession:
-        return GenericSession(self._model, size)
+    def session(self, max_tokens: int) -> GenericSession:
+        return GenericSession(self._model)
 
     def refresh(self) -> None:
         pass

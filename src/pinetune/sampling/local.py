@@ -16,13 +16,16 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from pinetune.errors import ModelError
 from pinetune.models.load import LoadedModel
 from pinetune.records import Completion, FinishReason, Prompt, Row, SamplingParams
-from pinetune.sampling.decoder import Decoder, Session, SessionSize
+from pinetune.sampling.decoder import Decoder, Session
 from pinetune.sampling.draft import Draft, Rules
 from pinetune.sampling.draw import draw, token_logprobs, uniforms
+from pinetune.sampling.family import why_not
+from pinetune.sampling.fused import FusedDecoder
 from pinetune.sampling.generic import GenericDecoder
 from pinetune.sampling.grammar import GrammarCompiler, allowed_tokens
 
@@ -36,7 +39,7 @@ class LocalSampler:
         self.loaded = loaded
         self.max_slots = max_slots
         self.max_kv_tokens = max_kv_tokens or _affordable_tokens(loaded)
-        self.decoder: Decoder = GenericDecoder(loaded.base)
+        self.decoder: Decoder = pick_decoder(loaded.base)
         self.vocab_size = int(loaded.base.get_output_embeddings().weight.shape[0])
         self._grammars: GrammarCompiler | None = None
 
@@ -91,10 +94,8 @@ class _Run:
         self.keys: dict[int, int] = {}  # prompt index -> the session's key
         self.first_logits: dict[int, Tensor] = {}
         self.undone = dict.fromkeys(range(len(prompts)), num_samples)
-        longest = max((len(p.token_ids) for p in prompts), default=0)
-        width = min(num_samples, self.max_slots)
-        groups = min(len(prompts), self.max_slots)
-        self.session: Session = sampler.decoder.session(SessionSize(self.max_slots, groups, width, longest, rules.params.max_tokens))
+        longest = max((len(prompt.token_ids) for prompt in prompts), default=0)
+        self.session: Session = sampler.decoder.session(longest + rules.params.max_tokens)
 
     def completions(self) -> Iterator[Finished]:
         while self.live or self.waiting:
@@ -154,7 +155,10 @@ class _Run:
         rows = [row for row, reason in enumerate(reasons) if not reason]
         self.session.keep(rows)
         self.live = [drafts[row] for row in rows]
-        return [self._finish(draft, reason) for draft, reason in zip(drafts, reasons, strict=True) if reason]
+        finished = [self._finish(draft, reason) for draft, reason in zip(drafts, reasons, strict=True) if reason]
+        if not self.waiting:
+            self.session.settle()
+        return finished
 
     def _write(self, drafts: list[Draft], logits: Tensor) -> list[FinishReason | None]:
         params = self.rules.params
@@ -194,6 +198,11 @@ class _Run:
             self.session.close(self.keys.pop(prompt))
             self.kv_left += len(draft.prompt.token_ids)
         return prompt, sample, draft.finish(reason)
+
+
+def pick_decoder(model: PreTrainedModel) -> Decoder:
+    """The fused decoder where it knows the architecture, else the generic one."""
+    return GenericDecoder(model) if why_not(model) else FusedDecoder(model)
 
 
 def _affordable_tokens(loaded: LoadedModel) -> int:
