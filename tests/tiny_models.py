@@ -55,6 +55,7 @@ TEMPLATES: dict[str, tuple[str, list[str], str | None, str]] = {
         None,
         "<|im_end|>",
     ),
+    "chatml-text": (CHATML, ["<|endoftext|>", "<|im_start|>", "<|im_end|>"], None, "<|im_end|>"),  # thinking tags are mere text
     "llama3": (
         LLAMA3,
         ["<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"],
@@ -82,7 +83,8 @@ def _tokenizer_json(template: str) -> str:
     tokenizer.train_from_iterator([TEXT], trainer)
     tokenizer.add_special_tokens(TEMPLATES[template][1])
     # As in Qwen3: the thinking tags are single tokens, but not special (they stay in the decoded text).
-    tokenizer.add_tokens(["<think>", "</think>"])
+    if template != "chatml-text":
+        tokenizer.add_tokens(["<think>", "</think>"])
     return str(tokenizer.to_str())
 
 

@@ -30,7 +30,7 @@ def is_fast(*tensors: Tensor) -> bool:
 
 def fast_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """x @ weight.T + bias, differentiable; x [..., in], weight [out, in], bias [out]."""
-    if not is_fast(x, weight) or torch.is_autocast_enabled("cpu"):
+    if not is_fast(x, weight) or torch.is_autocast_enabled("cpu") or x.numel() == 0:  # oneDNN refuses empty operands
         return functional.linear(x, weight, bias)
     x = x.contiguous()  # odd strides (an expanded tensor) send oneDNN to its reference code, a thousand times slower
     if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad):

@@ -170,10 +170,14 @@ def _open_weights(source: str, dtype: torch.dtype) -> PreTrainedModel:
 
 def _open_tokenizer(source: str) -> PreTrainedTokenizerBase:
     try:
-        return AutoTokenizer.from_pretrained(source)
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(source)
+        reason = "it has no words"
     except Exception as error:
-        reason = _first_line(error)
-        raise ModelError(f"{source} has no tokenizer that can be read (tokenizer.json, tokenizer_config.json): {reason}") from error
+        tokenizer, reason = None, _first_line(error)
+    # Without its files transformers makes an empty tokenizer for some architectures, without a word.
+    if tokenizer is None or len(tokenizer.get_vocab()) <= len(tokenizer.added_tokens_decoder):
+        raise ModelError(f"{source} has no tokenizer that can be read (tokenizer.json, tokenizer_config.json): {reason}")
+    return tokenizer
 
 
 def _generation_eos(model: PreTrainedModel) -> list[int]:
