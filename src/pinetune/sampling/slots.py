@@ -97,11 +97,10 @@ class Slots:
         self._step = None
 
     def shrink(self) -> None:
-        """Halve what is at least half empty; called when no more rows are to come and finished prompts are closed."""
+        """Halve what is at least half empty; called when no more rows are to come."""
         widest = max((sum(row.prompt == p for row in self.rows) for p in range(len(self.lengths))), default=0)
-        alive = len({row.prompt for row in self.rows})
-        if alive and (2 * widest <= self.width or 2 * alive <= len(self.lengths)):
-            self._resize(prompts=alive, width=widest, together=True)
+        if self.rows and (2 * widest <= self.width or 2 * len(self.places) <= len(self.lengths)):
+            self._resize(prompts=len(self.places), width=widest, together=True)
 
     # ---- steps
 
@@ -169,7 +168,7 @@ class Slots:
         source = [(row.prompt, row.slot) for row in self.rows]
         places = {p: p for p in range(len(old_lengths))}
         if together:
-            places = {p: i for i, p in enumerate(sorted({row.prompt for row in self.rows}))}
+            places = {p: i for i, p in enumerate(sorted(self.places.values()))}
             self.places = {key: places[place] for key, place in self.places.items()}
             self._renumber(places)
         count = prompts or len(old_lengths)
