@@ -62,6 +62,8 @@ def test_told_values_win() -> None:
         (body(pinetune={"group_size": 1}), "pinetune.group_size: must be 'auto', not 1, or should be greater than or equal to 2"),
         (body(pinetune={"budget": 3}), "pinetune.budget: unknown parameter 'budget'; did you mean 'budget_minutes'?"),
         ({k: v for k, v in body().items() if k != "model"}, "model: is missing; add it"),
+        (body(hyperparameters={"n_epochs": 3}), "hyperparameters: has no effect on a reinforcement job here; set method.reinforcement."),
+        (body(integrations=[{"type": "wandb"}]), "integrations: has no effect on a reinforcement job here; remove it"),
     ],
 )
 def test_a_bad_body_is_one_line_that_names_the_field(data: Any, line: str) -> None:

@@ -32,14 +32,23 @@ def test_a_draw_across_two_epochs_holds_no_row_twice() -> None:
             assert len(set(drawn)) == 4
 
 
-def test_solved_rows_retire_after_two_visits_and_come_back_never() -> None:
+def test_solved_rows_retire_after_two_visits() -> None:
     deck = Curriculum(ROWS, seed=1, retire_at=0.9)
     deck.learn([group(3, 0.95)])
     assert deck.retired() == set()
     deck.learn([group(3, 0.9), group(2, 0.89)])
     assert deck.retired() == {3}
     assert 3 not in indexes([row for _ in range(5) for row in deck.draw(4)])
-    assert len(deck.draw(5)) == 4
+
+
+def test_a_batch_is_filled_up_with_retired_rows_rather_than_shrunk() -> None:
+    deck = Curriculum(ROWS, seed=1, retire_at=0.9)
+    for index in (1, 2, 3):
+        deck.learn([group(index, 1.0), group(index, 1.0)])
+    drawn = indexes(deck.draw(4))
+    assert sorted(drawn[:2]) == [0, 4]
+    assert len(set(drawn)) == 4
+    assert not deck.all_retired()
 
 
 def test_state_goes_through_json_and_continues_the_same_deal() -> None:

@@ -237,3 +237,41 @@ def test_spread_needs_two_different_rewards() -> None:
     assert not has_spread(groups[0])
     assert groups[0].graded() == ()
     assert "disk is full" in groups[0].rollouts[0].grade.explanation
+
+
+def test_a_spent_budget_still_judges_the_last_weights_and_stays_spent(tmp_path: Path) -> None:
+    recorder = ListRecorder()
+    made, learner = parts(tmp_path, recorder, {0: 0.1, 1: 0.5})
+    state = run(config(budget_minutes=1e-9), ROWS, made)
+    assert (state.step, state.stop_reason, state.best_step) == (1, "time budget", 1)
+    again = ListRecorder()
+    made, resumed = parts(tmp_path, again, {1: 0.5})
+    assert run(config(budget_minutes=1e-9), ROWS, made).step == 1
+    assert again.steps == [] and again.evals == []
+    assert resumed.weights == learner.weights
+
+
+def test_a_larger_budget_goes_on_to_the_same_end(tmp_path: Path) -> None:
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "short").mkdir()
+    made, whole = parts(tmp_path / "whole", ListRecorder(), dict.fromkeys(range(11), 0.5))
+    run(config(), ROWS, made)
+    made, _ = parts(tmp_path / "short", ListRecorder(), dict.fromkeys(range(11), 0.5))
+    run(config(budget_minutes=1e-9), ROWS, made)
+    made, longer = parts(tmp_path / "short", ListRecorder(), dict.fromkeys(range(11), 0.5))
+    assert run(config(), ROWS, made).stop_reason == "finished"
+    assert (tmp_path / "short" / "10.weights").read_text() == (tmp_path / "whole" / "10.weights").read_text()
+    assert longer.weights == whole.weights
+
+
+def test_a_kill_during_an_evaluation_costs_no_step_and_the_evaluation_is_made_good(tmp_path: Path) -> None:
+    recorder = ListRecorder()
+    made, _ = parts(tmp_path, recorder, {0: 0.1, 3: 0.2})  # the evaluation at step 6 raises KeyError
+    with pytest.raises(KeyError):
+        run(config(), ROWS, made)
+    again = ListRecorder()
+    made, _ = parts(tmp_path, again, {6: 0.7, 9: 0.3, 10: 0.3})
+    state = run(config(), ROWS, made)
+    assert [report.step for report in again.evals] == [6, 9, 10]
+    assert [report.step for report, _ in again.steps] == [7, 8, 9, 10]
+    assert state.best_step == 6

@@ -26,6 +26,7 @@ class ProgressRecorder:
         self._inner = inner
         self._console = console
         self._stop = False
+        self.training = True  # False once only the final evidence is left: there is no step to wait for
         self._seconds: list[float] = []
         self._eval_seconds: list[float] = []
         self._steps_between_evals: list[int] = []
@@ -36,19 +37,20 @@ class ProgressRecorder:
         self._live = Live(self._progress, console=console, refresh_per_second=4, transient=True)
 
     def __enter__(self) -> ProgressRecorder:
-        self._old = signal.signal(signal.SIGINT, self._on_interrupt)
+        self._old = {number: signal.signal(number, self._on_interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
         if self._console.is_terminal:
             self._live.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        signal.signal(signal.SIGINT, self._old)
+        for number, handler in self._old.items():
+            signal.signal(number, handler)
         if self._console.is_terminal:
             self._live.stop()
 
     def _on_interrupt(self, number: int, frame: FrameType | None) -> None:
-        if self._stop:
-            raise KeyboardInterrupt
+        if self._stop or not self.training:
+            raise KeyboardInterrupt  # what is saved is whole at any moment; the same command goes on
         self._stop = True
         self._console.print("[yellow]Stopping after this step; a checkpoint will be written. Ctrl-C again to stop at once.[/yellow]")
 

@@ -47,6 +47,7 @@ def run_job(
                 console.print(f"Stopped after step {state.step}. The same command goes on from there.")
                 raise typer.Exit(130)
             console.print(f"[dim]{state.stop_reason} after {state.step} steps, {duration(state.seconds)}[/dim]", highlight=False)
+            recorder.training = False
             return finish(prepared, folder, recorder, state, **evidence)
     finally:
         prepared.grader.close()

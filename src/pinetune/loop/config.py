@@ -17,6 +17,10 @@ from pinetune.wire.base import complaints
 from pinetune.wire.fine_tuning import JobBody, LoraOptions
 
 SMALL_MODEL = 50_000_000  # parameters under which full weights train as cheaply as LoRA
+WITHOUT_EFFECT = {
+    "hyperparameters": "set method.reinforcement.hyperparameters",
+    "integrations": "remove it; nothing leaves this machine, and metrics.jsonl holds every number",
+}
 EFFORT_SHARE = {"low": 0.25, "medium": 0.5, "default": 0.75, "high": 0.9}  # of max_tokens, kept for thinking
 
 
@@ -30,6 +34,7 @@ class JobFacts:
     context_length: int
     longest_prompt: int
     on_gpu: bool
+    adapter_rank: int = 0  # of the adapter the model came with, which is trained on; 0 = plain weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +54,7 @@ class TrainConfig:
     max_tokens: int
     thinking_budget: int
     max_refills: int
-    retire_at: float
+    retire_at: float  # math.inf = never
     patience: int
     early_stopping: bool
     budget_minutes: float  # math.inf = none
@@ -58,7 +63,7 @@ class TrainConfig:
     kl_coefficient: float
     lora_rank: int  # 0 = full weights
     lora_alpha: float
-    micro_batch_tokens: int  # 0 = by device
+    micro_batch_tokens: int  # 0 = by device and memory
     bfloat16: bool  # matrix products of the update in bfloat16; trained weights stay float32
     stop: tuple[str, ...]
     json_schema: JsonSchema | None
@@ -83,6 +88,9 @@ def parse_job(data: object) -> JobBody:
         raise JobError(
             f"only reinforcement jobs run here yet, not {kind or 'supervised'}; set method.type to 'reinforcement'", "method.type"
         )
+    for field, instead in WITHOUT_EFFECT.items():
+        if data.get(field):
+            raise JobError(f"has no effect on a reinforcement job here; {instead}", field)
     try:
         return JobBody.model_validate(data)
     except ValidationError as error:
@@ -104,12 +112,12 @@ def resolve(body: JobBody, facts: JobFacts, seed: int) -> TrainConfig:
     rate_multiplier = 1.0 if hyper.learning_rate_multiplier == "auto" else float(hyper.learning_rate_multiplier)
     rate = _learning_rate(facts.num_parameters, lora is not None) if own.learning_rate == "auto" else float(own.learning_rate)
     thinking = int(max_tokens * EFFORT_SHARE[hyper.reasoning_effort]) if own.thinking_budget == "auto" else int(own.thinking_budget)
-    group_size = max(2, min(64, round(8 * multiplier))) if own.group_size == "auto" else int(own.group_size)
+    group_size = max(2, round(8 * multiplier)) if own.group_size == "auto" else int(own.group_size)
     response = body.method.reinforcement.response_format
     return TrainConfig(
         seed=seed,
         steps=steps,
-        n_epochs=epochs or max(1, math.ceil(steps * batch_size / facts.num_train)),
+        n_epochs=max(1, math.ceil(steps * batch_size / facts.num_train)),
         batch_size=batch_size,
         group_size=group_size,
         learning_rate=rate * rate_multiplier,
@@ -120,7 +128,7 @@ def resolve(body: JobBody, facts: JobFacts, seed: int) -> TrainConfig:
         max_tokens=max_tokens,
         thinking_budget=min(thinking, max_tokens),
         max_refills=own.max_refills,
-        retire_at=own.retire_at,
+        retire_at=math.inf if own.retire_at is None else own.retire_at,
         patience=own.patience,
         early_stopping=own.early_stopping,
         budget_minutes=own.budget_minutes or math.inf,
@@ -167,6 +175,8 @@ def _check_fits(facts: JobFacts, max_tokens: int) -> None:
 
 
 def _lora(body: JobBody, facts: JobFacts) -> LoraOptions | None:
+    if facts.adapter_rank:
+        return LoraOptions(rank=facts.adapter_rank)
     if isinstance(body.pinetune.lora, LoraOptions):
         return body.pinetune.lora
     return None if body.pinetune.lora == "off" or facts.num_parameters < SMALL_MODEL else LoraOptions()

@@ -1,4 +1,4 @@
-"""Which rows come next: a seeded shuffle an epoch, without the prompts that have nothing left to teach.
+"""Which rows come next: a seeded shuffle an epoch, with the prompts that have nothing left to teach put aside.
 
 The whole state is a small JSON object, so that a resumed job draws exactly the rows the uninterrupted one would have.
 """
@@ -23,6 +23,7 @@ class Curriculum:
         self._seed = seed
         self._retire_at = retire_at
         self._epoch = 0
+        self._draws = 0
         self._queue: list[int] = []
         self._visits: dict[int, list[float]] = {}  # row index -> mean rewards of its groups, newest last
 
@@ -42,13 +43,14 @@ class Curriculum:
         return len(self.retired()) == len(self._rows)
 
     def draw(self, count: int) -> list[Row]:
-        """The next `count` different rows, fewer only when so few are left that are not retired."""
+        """The next `count` different rows; retired ones only where too few others are left, so that no batch shrinks."""
+        self._draws += 1
         retired = self.retired()
         active = [index for index in sorted(self._rows) if index not in retired]
-        count = min(count, len(active))
+        wanted = min(count, len(active))
         drawn: list[int] = []
         again: list[int] = []  # drawn a moment ago from the epoch before; they keep their turn in this one
-        while len(drawn) < count:
+        while len(drawn) < wanted:
             if not self._queue:
                 self._epoch += 1
                 self._queue = list(active)
@@ -59,6 +61,8 @@ class Curriculum:
             elif index not in retired:
                 drawn.append(index)
         self._queue = again + self._queue
+        missing = min(count - wanted, len(retired))
+        drawn += random.Random(derive_seed(self._seed, "again", self._draws)).sample(sorted(retired), missing)
         return [self._rows[index] for index in drawn]
 
     def learn(self, groups: Sequence[Group]) -> None:
@@ -71,8 +75,13 @@ class Curriculum:
                 del means[:-MIN_VISITS]
 
     def state(self) -> dict[str, Any]:
-        return {"epoch": self._epoch, "queue": list(self._queue), "visits": {str(k): list(v) for k, v in self._visits.items()}}
+        return {
+            "epoch": self._epoch,
+            "draws": self._draws,
+            "queue": list(self._queue),
+            "visits": {str(k): list(v) for k, v in self._visits.items()},
+        }
 
     def restore(self, state: dict[str, Any]) -> None:
-        self._epoch, self._queue = state["epoch"], list(state["queue"])
+        self._epoch, self._draws, self._queue = state["epoch"], state["draws"], list(state["queue"])
         self._visits = {int(k): list(v) for k, v in state["visits"].items()}

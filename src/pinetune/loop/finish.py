@@ -39,7 +39,7 @@ def finish(
         return {}
     recorder.event("info", f"Comparing base and tuned model on {len(rows)} {'test' if prepared.test else 'validation'} rows")
     tuned = _evaluate(prepared, prepared.loaded, rows, "tuned", state.best_step if prepared.valid else state.step)
-    base = _evaluate(prepared, load_model(prepared.source, device=str(prepared.loaded.device)), rows, "base", 0)
+    base = _evaluate(prepared, _open_base(prepared), rows, "base", 0)
     ranker = _evaluate_tool(prepared, rows, tool) if tool else None
     for report in (base, tuned, *([ranker] if ranker else [])):
         folder.write_eval(report, f"final-{report.name}")
@@ -57,6 +57,12 @@ def finish(
     )
     recorder.event("info", "The job has successfully completed")
     return summary
+
+
+def _open_base(prepared: Prepared) -> LoadedModel:
+    """The model as it was before training, in the precision of the tuned one: the comparison is of weights only."""
+    dtype = str(prepared.loaded.base.dtype).removeprefix("torch.")
+    return load_model(prepared.source, device=str(prepared.loaded.device), dtype=dtype)
 
 
 def _export(prepared: Prepared, folder: RunFolder) -> None:

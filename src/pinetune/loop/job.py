@@ -37,7 +37,7 @@ from pinetune.training.learner import GrpoLearner
 from pinetune.training.losses import LOSSES, LossSettings
 from pinetune.training.pack import to_samples
 from pinetune.training.settings import LearnerSettings
-from pinetune.wire.fine_tuning import JobBody, PinetuneOptions
+from pinetune.wire.fine_tuning import JobBody, LoraOptions, PinetuneOptions
 
 UNKNOWN_CONTEXT = 32_768  # for models that do not state theirs
 LEAST_ANSWER = 64  # tokens a prompt must leave free when max_tokens is "auto"
@@ -112,12 +112,14 @@ def open_run(prepared: Prepared, out: Path) -> RunFolder:
         if folder.read_job().get("sha256") != _identity(prepared):
             raise JobError(f"{out} holds another job (other data, grader or settings); choose another --out, or remove it to start anew")
         return folder
+    if out.exists() and not out.is_dir():
+        raise JobError(f"{out} is a file; choose a folder as --out")
     if out.is_dir() and any(out.iterdir()):
         raise JobError(f"{out} is not empty and holds no job; choose another --out")
     data_files = {role: str(path) for role, path in prepared.files.items()}
     grader = prepared.body.method.reinforcement.grader
-    folder.write_provenance(provenance(model=prepared.source, data_files=data_files, grader=grader, seed=prepared.config.seed))
     folder.write_job({"body": dict(prepared.raw), "resolved": prepared.config.printed(), "sha256": _identity(prepared)})
+    folder.write_provenance(provenance(model=prepared.source, data_files=data_files, grader=grader, seed=prepared.config.seed))
     return folder
 
 
@@ -212,11 +214,14 @@ def _load(
     if own.threads != "auto":
         torch.set_num_threads(int(own.threads))
     loaded = load_model(source, device=own.device, dtype="float32")
+    if loaded.is_lora and isinstance(own.lora, LoraOptions):
+        raise JobError(f"{body.model} already has an adapter, which is trained on as it is; leave lora out", "pinetune.lora")
     config = resolve(body, _facts(loaded, own, files, rows), seed)
-    if config.lora_rank:
+    if config.lora_rank and not loaded.is_lora:
         # The frozen base may be bfloat16 on a GPU; trained weights stay float32, where a small step is not rounded away.
         dtype = "float32" if loaded.device.type == "cpu" else own.dtype
         settings = LoraSettings(rank=config.lora_rank, alpha=config.lora_alpha)
+        del loaded  # before the second copy: only one fits into memory
         loaded = load_model(source, device=own.device, dtype=dtype, lora=settings, seed=seed)
     return loaded, config
 
@@ -236,7 +241,13 @@ def _facts(loaded: LoadedModel, own: PinetuneOptions, files: Mapping[str, Path],
         context_length=context,
         longest_prompt=longest,
         on_gpu=loaded.device.type == "cuda",
+        adapter_rank=_adapter_rank(loaded),
     )
+
+
+def _adapter_rank(loaded: LoadedModel) -> int:
+    """The rank of the adapter a model came with; 0 = plain weights."""
+    return next(iter(loaded.model.peft_config.values())).r if loaded.is_lora else 0
 
 
 def _learner_settings(prepared: Prepared) -> LearnerSettings:
@@ -250,8 +261,14 @@ def _learner_settings(prepared: Prepared) -> LearnerSettings:
     )
 
 
+# Where it runs and what it is called may change between two sessions of a job; so may its time budget.
+NOT_IDENTITY = {"training_file", "validation_file", "suffix", "metadata", "pinetune"}
+NOT_IDENTITY_OWN = {"test_file", "budget_minutes", "device", "threads", "micro_batch_tokens"}
+
+
 def _identity(prepared: Prepared) -> str:
-    """What makes it the same job: body, data and resolved settings; where its files lie does not matter, nor a seed drawn for it."""
+    """What makes it the same job: its data and every setting that changes the result."""
     data = {role: describe_file(path)["sha256"] for role, path in prepared.files.items()}
-    body = {k: v for k, v in prepared.raw.items() if k not in {"training_file", "validation_file"}}
-    return json_sha256({"body": body, "data": data})
+    body = {k: v for k, v in prepared.raw.items() if k not in NOT_IDENTITY}
+    own = {k: v for k, v in prepared.raw.get("pinetune", {}).items() if k not in NOT_IDENTITY_OWN}
+    return json_sha256({"body": body, "pinetune": own, "data": data})

@@ -45,7 +45,7 @@ def run(config: TrainConfig, train_rows: Sequence[Row], parts: Parts) -> LoopSta
     or "stopped" (resumable; the last weights are kept). Raises JobFailed when grading breaks down.
     """
     curriculum = Curriculum(train_rows, config.seed, config.retire_at)
-    state = _begin_or_resume(curriculum, parts)
+    state = _begin_or_resume(config, curriculum, parts)
     while not state.stop_reason:
         began = time.monotonic()
         groups, num_refills, timing = _collect(config, curriculum, state, parts)
@@ -56,24 +56,39 @@ def run(config: TrainConfig, train_rows: Sequence[Row], parts: Parts) -> LoopSta
         curriculum.learn(groups)
         timing.full_iteration = time.monotonic() - began
         parts.recorder.step(step_report(state.step, config, groups, num_refills, update, timing), groups)
-        eval_due = state.step % config.eval_interval == 0 or state.step == config.steps
-        if eval_due and parts.evaluate is not None:
-            _judge(state, config, parts.evaluate(state.step), parts.recorder)
         state.seconds += time.monotonic() - began
-        state.stop_reason = state.stop_reason or _reason_to_stop(state, config, curriculum, parts.recorder)
-        if eval_due or state.stop_reason:
+        state.stop_reason = _reason_to_stop(state, config, curriculum, parts.recorder)
+        if parts.evaluate is not None and _eval_due(state, config):
+            _checkpoint(state, curriculum, parts)  # before the longest phase: a kill during it must not cost the steps
+            began = time.monotonic()
+            _judge(state, config, parts.evaluate(state.step), parts.recorder)
+            state.seconds += time.monotonic() - began
+            _checkpoint(state, curriculum, parts)
+        elif state.stop_reason or state.seconds - state.saved_at >= SAVE_EVERY_SECONDS:
             _checkpoint(state, curriculum, parts)
     _finish(state, parts)
     return state
 
 
-def _begin_or_resume(curriculum: Curriculum, parts: Parts) -> LoopState:
+SAVE_EVERY_SECONDS = 120.0  # between evaluations
+
+
+def _eval_due(state: LoopState, config: TrainConfig) -> bool:
+    """Every `eval_interval` steps, and at the end: the last weights may be the best. A stop on request must be quick."""
+    return state.stop_reason != "stopped" and (bool(state.stop_reason) or state.step % config.eval_interval == 0)
+
+
+def _begin_or_resume(config: TrainConfig, curriculum: Curriculum, parts: Parts) -> LoopState:
     state = parts.checkpoints.load_latest()
     if state is not None:
         curriculum.restore(state.curriculum)
-        state.stop_reason = "" if state.stop_reason in RESUMABLE else state.stop_reason
+        if state.stop_reason == "stopped" or (state.stop_reason == "time budget" and not _budget_spent(state, config)):
+            state.stop_reason = ""
         parts.sampler.refresh()
         parts.recorder.event("info", f"Resumed at step {state.step}")
+        if parts.evaluate is not None and state.judged_step < state.step and _eval_due(state, config):
+            _judge(state, config, parts.evaluate(state.step), parts.recorder)  # stopped or killed between the step and its evaluation
+            _checkpoint(state, curriculum, parts)
         return state
     state = LoopState()
     if parts.evaluate is not None:
@@ -127,15 +142,13 @@ def _nothing_to_learn() -> UpdateReport:
 def _judge(state: LoopState, config: TrainConfig, report: EvalReport, recorder: Recorder) -> None:
     """Best, not last: remember the step with the highest held-out reward, and stop when it no longer rises."""
     recorder.evaluation(report)
+    state.judged_step = state.step
     if state.best_reward is None or report.reward.value > state.best_reward:
         state.best_step, state.best_reward, state.evals_without_gain = state.step, report.reward.value, 0
         return
     state.evals_without_gain += 1
-    if config.early_stopping and state.evals_without_gain >= config.patience:
+    if config.early_stopping and state.evals_without_gain >= config.patience and not state.stop_reason:
         state.stop_reason = "early stopping"
-
-
-RESUMABLE = {"stopped", "time budget"}
 
 
 def _reason_to_stop(state: LoopState, config: TrainConfig, curriculum: Curriculum, recorder: Recorder) -> str:
@@ -143,13 +156,18 @@ def _reason_to_stop(state: LoopState, config: TrainConfig, curriculum: Curriculu
         return "finished"
     if curriculum.all_retired():
         return "all prompts solved"
-    if state.seconds >= config.budget_minutes * 60:
+    if _budget_spent(state, config):
         return "time budget"
     return "stopped" if recorder.stop_requested() else ""
 
 
+def _budget_spent(state: LoopState, config: TrainConfig) -> bool:
+    return state.seconds >= config.budget_minutes * 60
+
+
 def _checkpoint(state: LoopState, curriculum: Curriculum, parts: Parts) -> None:
     state.curriculum = curriculum.state()
+    state.saved_at = state.seconds
     parts.checkpoints.save(state)
     parts.recorder.event("info", f"Checkpoint created at step {state.step}", {"step": state.step})
 

@@ -14,8 +14,10 @@ class LoopState:
     best_step: int = 0
     best_reward: float | None = None  # held-out reward at best_step
     evals_without_gain: int = 0
+    judged_step: int = 0  # the last step that was evaluated
     trained_tokens: int = 0
     seconds: float = 0.0  # worked so far, over all sessions
+    saved_at: float = 0.0  # `seconds` at the last checkpoint
     curriculum: dict[str, Any] = field(default_factory=dict)
     ungraded_shares: list[float] = field(default_factory=list)
     stop_reason: str = ""

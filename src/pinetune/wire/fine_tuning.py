@@ -70,7 +70,7 @@ class PinetuneOptions(Wire):
     thinking_budget: Auto | Annotated[int, Field(ge=0)] = "auto"
     stop: list[str] = Field(default_factory=list, max_length=4)
     max_refills: Annotated[int, Field(ge=0, le=10)] = 1  # more prompts are drawn for groups without spread, so often a step
-    retire_at: Annotated[float, Field(gt=0, le=1)] = 0.9  # prompts whose mean reward reaches this are drawn no more
+    retire_at: Annotated[float, Field(gt=0, le=1)] | None = 0.9  # prompts whose mean reward reaches this rest; null = none rests
     patience: Annotated[int, Field(ge=1)] = 5  # evals without a better held-out reward before stopping early
     early_stopping: bool = True
     device: str = "auto"
