@@ -7,6 +7,7 @@ report says that the step was chosen on them. Both models answer with the same s
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from pinetune.evals.evaluate import build_report, evaluate, grade_answers
@@ -16,6 +17,7 @@ from pinetune.loop.state import LoopState
 from pinetune.models.export import check_export, save_adapter, save_merged
 from pinetune.models.load import LoadedModel, load_model
 from pinetune.records import EvalReport, Recorder, Row
+from pinetune.reports.evidence import with_interval
 from pinetune.reports.write import write_report
 from pinetune.rollout.run import derive_seed
 from pinetune.runs.folder import RunFolder
@@ -38,10 +40,10 @@ def finish(
         recorder.event("warn", "There is no validation_file: nothing shows whether the model is better. Hold rows out: pinetune data split")
         return {}
     recorder.event("info", f"Comparing base and tuned model on {len(rows)} {'test' if prepared.test else 'validation'} rows")
-    tuned = _evaluate(prepared, prepared.loaded, rows, "tuned", state.best_step if prepared.valid else state.step)
-    base = _evaluate(prepared, _open_base(prepared), rows, "base", 0)
+    tuned, tuned_greedy = _evaluate(prepared, prepared.loaded, rows, "tuned", state.best_step if prepared.valid else state.step)
+    base, base_greedy = _evaluate(prepared, _open_base(prepared), rows, "base", 0)
     ranker = _evaluate_tool(prepared, rows, tool) if tool else None
-    for report in (base, tuned, *([ranker] if ranker else [])):
+    for report in (base, tuned, base_greedy, tuned_greedy, *([ranker] if ranker else [])):
         folder.write_eval(report, f"final-{report.name}")
     summary = write_report(
         folder,
@@ -53,6 +55,7 @@ def finish(
         overlap_of_answers=None if prepared.overlap is None or prepared.overlap.field is None else prepared.overlap.num_valid_rows,
         seconds=state.seconds,
         step_chosen_on_these_rows=not prepared.test,
+        warnings=[_temperatures(base_greedy, tuned_greedy)],
         **evidence_options(prepared.body),
     )
     recorder.event("info", "The job has successfully completed")
@@ -72,17 +75,21 @@ def _export(prepared: Prepared, folder: RunFolder) -> None:
         save_adapter(prepared.loaded, folder.adapter)
 
 
-def _evaluate(prepared: Prepared, loaded: LoadedModel, rows: Sequence[Row], name: str, step: int) -> EvalReport:
-    return evaluate(
-        rows,
-        LocalSampler(loaded),
-        prepared.grader,
-        params=prepared.config.sampling(),
-        num_samples=eval_samples(len(rows)),
-        seed=derive_seed(prepared.config.seed, "evidence"),
-        step=step,
-        name=name,
-        **evidence_options(prepared.body),
+def _evaluate(prepared: Prepared, loaded: LoadedModel, rows: Sequence[Row], name: str, step: int) -> tuple[EvalReport, EvalReport]:
+    """At temperature 1, as the model was trained, and greedily: a gain by sharpness alone would vanish there."""
+    sampler, params = LocalSampler(loaded), prepared.config.sampling()
+    options = {"seed": derive_seed(prepared.config.seed, "evidence"), "step": step, **evidence_options(prepared.body)}
+    as_trained = evaluate(rows, sampler, prepared.grader, params=params, num_samples=eval_samples(len(rows)), name=name, **options)
+    greedy = evaluate(rows, sampler, prepared.grader, params=replace(params, temperature=0.0), name=f"{name}-greedy", **options)
+    return as_trained, greedy
+
+
+def _temperatures(base: EvalReport, tuned: EvalReport) -> str:
+    metric = "top1" if "top1" in base.metrics and "top1" in tuned.metrics else "reward"
+    of = [with_interval(report.metrics.get(metric, report.reward), metric) for report in (base, tuned)]
+    return (
+        "Both models answered at temperature 1, as they were trained. Training also makes a model surer of itself; with greedy answers "
+        f"(temperature 0) on the same rows {metric} is {of[0]} for the base and {of[1]} for the tuned model."
     )
 
 
