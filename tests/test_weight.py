@@ -10,7 +10,9 @@ import pytest
 HEAVY = ("torch", "transformers", "peft", "ray", "polars", "matplotlib", "scipy")
 
 
-@pytest.mark.parametrize("code", ["import pinetune.cli.main", "import pinetune.wire.fine_tuning, pinetune.wire.graders", "import pinetune.graders.build"])
+@pytest.mark.parametrize(
+    "code", ["import pinetune.cli.main", "import pinetune.wire.fine_tuning, pinetune.wire.graders", "import pinetune.graders.build"]
+)
 def test_import_loads_nothing_heavy(code: str) -> None:
     program = f"{code}\nimport sys\nprint([m for m in {HEAVY!r} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
