@@ -43,7 +43,7 @@ def test_allowed_limits_the_choice_not_the_probabilities() -> None:
     assert draw(HALVES, torch.tensor([0.5]), 0.0, 1.0, allowed)[0].tolist() == [1]
 
 
-@pytest.mark.parametrize("vocabulary", [5000, 4097])
+@pytest.mark.parametrize("vocabulary", [5000, 4097, 4096, 2112])
 def test_block_search_agrees_with_the_running_sum(vocabulary: int) -> None:
     torch.manual_seed(0)
     logits = torch.randn(64, vocabulary) * 3

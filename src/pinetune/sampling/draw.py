@@ -6,11 +6,13 @@ rows share its batch.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from torch import Tensor
 
-BLOCK = 512  # vocabularies above 8 blocks are searched block by block: a running sum over 150k tokens a row is slow
+BLOCK = 512  # vocabularies above 4 blocks are searched block by block: a running sum over 150k tokens a row is slow
 BELOW_ONE = 1.0 - 2.0**-23
 
 
@@ -54,17 +56,21 @@ def _nucleus(weights: Tensor, top_p: float) -> Tensor:
 
 def _inverse_cdf(weights: Tensor, uniform: Tensor) -> Tensor:
     """The first token whose running sum exceeds uniform times the total; tokens of weight 0 are never drawn."""
-    if weights.shape[1] <= 8 * BLOCK:
-        return _search(weights.cumsum(dim=-1), uniform)[0]
     rows, vocabulary = weights.shape
-    padded = torch.nn.functional.pad(weights, (0, -vocabulary % BLOCK)).view(rows, -1, BLOCK)
-    sums = padded.sum(dim=-1).cumsum(dim=-1)
+    if vocabulary <= 4 * BLOCK:
+        return _search(weights.cumsum(dim=-1), uniform)[0]
+    block_size = math.gcd(vocabulary, BLOCK)
+    if block_size < BLOCK // 8:  # an odd vocabulary: a padded copy costs less than many small blocks
+        block_size = BLOCK
+        weights = torch.nn.functional.pad(weights, (0, -vocabulary % BLOCK))
+    blocks = weights.view(rows, -1, block_size)
+    sums = blocks.sum(dim=-1).cumsum(dim=-1)
     block, target = _search(sums, uniform)
-    before = torch.where(block > 0, sums.gather(1, (block - 1).clamp_min(0).unsqueeze(1)).squeeze(1), torch.zeros_like(uniform))
-    inside = padded[torch.arange(rows, device=weights.device), block].cumsum(dim=-1)
-    # Rounding can leave the remainder above the block's own total: scale it back below.
-    rest = torch.minimum(target - before, inside[:, -1] * BELOW_ONE)
-    return block * BLOCK + torch.searchsorted(inside, rest.unsqueeze(1), right=True).squeeze(1)
+    before = torch.nn.functional.pad(sums, (1, 0)).gather(1, block.unsqueeze(1)).squeeze(1)
+    inside = blocks[torch.arange(rows, device=weights.device), block].cumsum(dim=-1)
+    # Rounding can leave the remainder outside the block's own total: bring it back.
+    rest = torch.minimum(target - before, inside[:, -1] * BELOW_ONE).clamp_min(0.0)
+    return block * block_size + torch.searchsorted(inside, rest.unsqueeze(1), right=True).squeeze(1)
 
 
 def _search(running: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
