@@ -6,14 +6,18 @@ Whatever is wrong with it becomes one ModelError that says what to do.
 from __future__ import annotations
 
 import json
+import socket
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 import torch
+from huggingface_hub import constants
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
@@ -86,9 +90,10 @@ def load_model(
     adapter = folder if folder and (folder / "adapter_config.json").is_file() else None
     weights = _adapter_base(adapter) if adapter else name
     torch_device = _device(device)
+    offline = not Path(weights).expanduser().exists() and not _hub_answers()
     with quiet(), _told(name):
-        model = _open_weights(weights, _dtype(dtype, torch_device))
-        tokenizer = _open_tokenizer(str(adapter) if adapter and (adapter / "tokenizer_config.json").is_file() else weights)
+        model = _open_weights(weights, _dtype(dtype, torch_device), offline)
+        tokenizer = _open_tokenizer(str(adapter) if adapter and (adapter / "tokenizer_config.json").is_file() else weights, offline)
         chat = ChatFormat(tokenizer, generation_eos=_generation_eos(model), source=name)
         if adapter:
             model = _open_adapter(model, adapter)
@@ -156,21 +161,33 @@ def _dtype(dtype: str, device: torch.device) -> torch.dtype:
     return DTYPES[dtype]
 
 
-def _open_weights(source: str, dtype: torch.dtype) -> PreTrainedModel:
-    config = AutoConfig.from_pretrained(source)
+def _hub_answers() -> bool:
+    """Whether the hub can be spoken to; without this check an offline machine waits half a minute in retries."""
+    if getproxies():
+        return True  # only the proxy knows
+    address = urlsplit(constants.ENDPOINT)
+    try:
+        socket.create_connection((address.hostname or "", address.port or 443), timeout=5).close()
+    except OSError:
+        return False
+    return True
+
+
+def _open_weights(source: str, dtype: torch.dtype, offline: bool) -> PreTrainedModel:
+    config = AutoConfig.from_pretrained(source, local_files_only=offline)
     names = list(getattr(config, "architectures", None) or [])
     if names and not any(name.endswith(CAUSAL_ENDINGS) for name in names):
         raise ModelError(f"{source} is a {names[0]}, not a causal language model: pick one whose architecture ends in ForCausalLM")
-    model, info = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, output_loading_info=True)
+    model, info = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, output_loading_info=True, local_files_only=offline)
     if info["missing_keys"]:  # transformers would fill them with noise and only warn
         missing = sorted(info["missing_keys"])
         raise ModelError(f"{source}: the weight files lack {len(missing)} tensors, first {missing[0]}: the download is incomplete")
     return model
 
 
-def _open_tokenizer(source: str) -> PreTrainedTokenizerBase:
+def _open_tokenizer(source: str, offline: bool) -> PreTrainedTokenizerBase:
     try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(source)
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(source, local_files_only=offline)
         reason = "it has no words"
     except Exception as error:
         tokenizer, reason = None, _first_line(error)

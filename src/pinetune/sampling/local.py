@@ -10,7 +10,8 @@ same seeds and inputs give the same completions, bit for bit, on CPU.
 
 from __future__ import annotations
 
-from collections import deque
+import os
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -33,13 +34,20 @@ Finished = tuple[int, int, Completion]
 
 
 class LocalSampler:
-    """See records.Sampler. At most `max_slots` rows are decoded at once, with at most `max_kv_tokens` of cache."""
+    """See records.Sampler.
 
-    def __init__(self, loaded: LoadedModel, *, max_slots: int = 64, max_kv_tokens: int | None = None) -> None:
+    `max_slots`: rows decoded at once. `max_kv_tokens`: tokens whose keys and values are in memory at once (prompts once,
+    rows at their longest); by default an eighth of this machine's memory, or a quarter of the GPU's, full of them.
+    `dtype`: precision of the fused decoder's weights and cache, by default the model's own.
+    """
+
+    def __init__(
+        self, loaded: LoadedModel, *, max_slots: int = 128, max_kv_tokens: int | None = None, dtype: torch.dtype | None = None
+    ) -> None:
         self.loaded = loaded
         self.max_slots = max_slots
         self.max_kv_tokens = max_kv_tokens or _affordable_tokens(loaded)
-        self.decoder: Decoder = pick_decoder(loaded.base)
+        self.decoder: Decoder = pick_decoder(loaded.base, dtype)
         self.vocab_size = int(loaded.base.get_output_embeddings().weight.shape[0])
         self._grammars: GrammarCompiler | None = None
 
@@ -108,33 +116,32 @@ class _Run:
 
     def _admit(self) -> list[Finished]:
         """Give waiting rollouts the free rows; draw their first tokens from the prompt's logits."""
+        new = self._next_waiting()
+        if not new:
+            return []
+        self._read(list(dict.fromkeys(p for p, _ in new if p not in self.keys)))
+        drafts = [self._draft(p, s) for p, s in new]
+        reasons = self._write(drafts, torch.stack([self.first_logits[p] for p, _ in new]))
+        started = [draft for draft, reason in zip(drafts, reasons, strict=True) if not reason]
+        for prompt, count in Counter(draft.place[0] for draft in started).items():
+            self.session.fork(self.keys[prompt], count)
+        self.live += started
+        return [self._finish(draft, reason) for draft, reason in zip(drafts, reasons, strict=True) if reason]
+
+    def _next_waiting(self) -> list[tuple[int, int]]:
+        """Take as many (prompt, sample) from the queue as rows and memory allow; at least one when nothing is live."""
         new: list[tuple[int, int]] = []
-        unread: list[int] = []
+        unread: set[int] = set()
         while self.waiting and len(self.live) + len(new) < self.max_slots:
-            prompt, _ = self.waiting[0]
-            cost = self.rules.params.max_tokens
-            if prompt not in self.keys and prompt not in unread:
-                cost += len(self.prompts[prompt].token_ids)
+            prompt = self.waiting[0][0]
+            is_unread = prompt not in self.keys and prompt not in unread
+            cost = self.rules.params.max_tokens + (len(self.prompts[prompt].token_ids) if is_unread else 0)
             if cost > self.kv_left and (self.live or new):
                 break
             self.kv_left -= cost
-            if prompt not in self.keys and prompt not in unread:
-                unread.append(prompt)
+            unread.add(prompt)
             new.append(self.waiting.popleft())
-        if not new:
-            return []
-        self._read(unread)
-        drafts = [self._draft(p, s) for p, s in new]
-        reasons = self._write(drafts, torch.stack([self.first_logits[p] for p, _ in new]))
-        finished = []
-        for draft, reason in zip(drafts, reasons, strict=True):
-            if reason:
-                finished.append(self._finish(draft, reason))
-        started = [draft for draft, reason in zip(drafts, reasons, strict=True) if not reason]
-        for prompt in dict.fromkeys(draft.place[0] for draft in started):
-            self.session.fork(self.keys[prompt], sum(draft.place[0] == prompt for draft in started))
-        self.live += started
-        return finished
+        return new
 
     def _read(self, unread: list[int]) -> None:
         if unread:
@@ -196,22 +203,24 @@ class _Run:
         self.undone[prompt] -= 1
         if self.undone[prompt] == 0:
             self.session.close(self.keys.pop(prompt))
+            del self.first_logits[prompt]
             self.kv_left += len(draft.prompt.token_ids)
         return prompt, sample, draft.finish(reason)
 
 
-def pick_decoder(model: PreTrainedModel) -> Decoder:
+def pick_decoder(model: PreTrainedModel, dtype: torch.dtype | None = None) -> Decoder:
     """The fused decoder where it knows the architecture, else the generic one."""
-    return GenericDecoder(model) if why_not(model) else FusedDecoder(model)
+    return GenericDecoder(model) if why_not(model) else FusedDecoder(model, dtype)
 
 
 def _affordable_tokens(loaded: LoadedModel) -> int:
-    """Tokens whose keys and values fit into a quarter of the free memory (CUDA) or 2 GiB (CPU)."""
+    """From the size of the memory and not from what is free at the moment: the schedule must be the same in every run."""
     config = loaded.base.config.get_text_config()
-    heads = getattr(config, "num_key_value_heads", None) or getattr(config, "num_attention_heads", 1)
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     per_token = 2 * config.num_hidden_layers * heads * head_dim * loaded.base.dtype.itemsize
-    room = 2 * 1024**3
     if loaded.device.type == "cuda":
-        room = torch.cuda.mem_get_info(loaded.device)[0] // 4
-    return max(1, room // per_token)
+        room = torch.cuda.get_device_properties(loaded.device).total_memory // 4
+    else:
+        room = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 8
+    return int(max(1, room // per_token))
