@@ -279,7 +279,7 @@ class Side:
 
     def __init__(self, name: str, folder: Path, size: str, shape: str, precision: str) -> None:
         self.name = name
-        self.log = tempfile.TemporaryFile("w+")
+        self.log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - lives as long as the process
         command = [sys.executable, __file__, "--serve", name, str(folder), size, shape, precision]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log, text=True)
         self.setup_mb = self.read()["ready"]

@@ -9,21 +9,26 @@ import torch
 
 from pinetune.training.attention import packed_attention
 from pinetune.training.dense_attention import dense_attention
-from pinetune.training.forward import can_pack, completion_logprobs
+from pinetune.training.forward import PolicyForward, can_pack, completion_logprobs
+from pinetune.training.fused import can_fuse
 from pinetune.training.layout import build_layout
 from pinetune.training.pack import pack
 from tests.tiny_models import make_model
 from tests.training_samples import random_samples
 
 
-def logprobs_and_gradient(model: Any, packed: bool | None, budget: int = 10_000) -> tuple[torch.Tensor, torch.Tensor]:
+def logprobs_and_gradient(
+    model: Any, *, packed: bool = True, fused: bool = True, budget: int = 10_000
+) -> tuple[torch.Tensor, torch.Tensor]:
     model.zero_grad()
     parts = []
+    forward = PolicyForward(model, packed=packed, fused=fused)
     for batch in pack(random_samples(), budget):
-        logprobs, _ = completion_logprobs(model, batch, packed)
+        logprobs, _ = completion_logprobs(forward, batch)
         weights = torch.cat([torch.tensor(s.sampler_logprobs) for group in batch for s in group])
         (logprobs * weights).sum().backward()
         parts.append(logprobs.detach())
+    forward.finish()
     gradient = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
     return torch.cat(parts), gradient
 
@@ -34,9 +39,11 @@ def relative(a: torch.Tensor, b: torch.Tensor) -> float:
 
 @pytest.mark.parametrize("kind", ["qwen3", "qwen2", "llama", "mistral"])
 @pytest.mark.parametrize("tied", [True, False])
-def test_shared_prompts_change_neither_logprobs_nor_gradient(kind: str, tied: bool) -> None:
+@pytest.mark.parametrize("fused", [True, False])
+def test_shared_prompts_change_neither_logprobs_nor_gradient(kind: str, tied: bool, fused: bool) -> None:
     model = make_model(kind, tie_word_embeddings=tied)
-    logprobs, gradient = logprobs_and_gradient(model, packed=True)
+    assert can_fuse(model)
+    logprobs, gradient = logprobs_and_gradient(model, fused=fused)
     plain_logprobs, plain_gradient = logprobs_and_gradient(model, packed=False)
     assert float((logprobs - plain_logprobs).abs().max()) < 1e-5
     assert relative(gradient, plain_gradient) < 1e-5
@@ -76,7 +83,7 @@ def test_gemma_is_packed_too() -> None:
 def test_models_our_attention_cannot_serve_go_through_padded_rows() -> None:
     model = gemma2(sliding_window=4096)  # soft-capped scores
     assert not can_pack(model, 100)
-    logprobs, _ = logprobs_and_gradient(model, packed=None)
+    logprobs, _ = logprobs_and_gradient(model, packed=True)
     batch = pack(random_samples(), 10_000)[0]
     sample, num_prompt = batch[0][0], len(batch[0][0].prompt_ids)
     logits = model(torch.tensor([sample.prompt_ids + sample.completion_ids])).logits[0, num_prompt - 1 : -1]
@@ -93,7 +100,7 @@ def test_a_window_shorter_than_the_longest_row_is_not_packed() -> None:
 def test_entropy_is_that_of_the_full_softmax() -> None:
     model = make_model()
     batch = pack(random_samples(num_groups=1), 10_000)[0]
-    _, entropy = completion_logprobs(model, batch)
+    _, entropy = completion_logprobs(PolicyForward(model), batch)
     sample, num_prompt = batch[0][1], len(batch[0][1].prompt_ids)
     logits = model(torch.tensor([sample.prompt_ids + sample.completion_ids])).logits[0, num_prompt - 1 : -1]
     expected = torch.distributions.Categorical(logits=logits).entropy()

@@ -13,7 +13,7 @@ import torch
 
 from pinetune.errors import JobError, ModelError
 from pinetune.models.load import LoadedModel, LoraSettings, load_model, loaded_from
-from pinetune.training.forward import completion_logprobs
+from pinetune.training.forward import PolicyForward, completion_logprobs
 from pinetune.training.learner import GrpoLearner
 from pinetune.training.losses import LossSettings
 from pinetune.training.pack import pack
@@ -74,7 +74,7 @@ def test_the_gradient_is_that_of_the_loss_written_out_in_plain_torch() -> None:
 
 def test_a_step_raises_what_was_good_and_lowers_what_was_bad() -> None:
     loaded, samples = tiny(), random_samples()
-    logprobs = completion_logprobs(loaded.model, pack(samples, 10_000)[0])[0].tolist()
+    logprobs = completion_logprobs(PolicyForward(loaded.model), pack(samples, 10_000)[0])[0].tolist()
     ordered, start, on_policy = [s for group in pack(samples, 10_000)[0] for s in group], 0, []
     for sample in ordered:
         stop = start + len(sample.completion_ids)
@@ -85,7 +85,7 @@ def test_a_step_raises_what_was_good_and_lowers_what_was_bad() -> None:
     assert report.metrics["ratio_max"] == pytest.approx(1, abs=1e-4)
     assert report.metrics["logprob_gap_max"] < 1e-5
     assert report.metrics["clip_fraction"] == 0
-    after = completion_logprobs(loaded.model, pack(on_policy, 10_000)[0])[0].tolist()
+    after = completion_logprobs(PolicyForward(loaded.model), pack(on_policy, 10_000)[0])[0].tolist()
     advantages = [a for s in on_policy for a in s.advantages]
     assert sum(a * (new - old) for a, new, old in zip(advantages, after, logprobs, strict=True)) > 0
 
@@ -125,8 +125,8 @@ def test_out_of_memory_halves_the_budget_and_starts_the_step_over(monkeypatch: p
     learner = GrpoLearner(tiny(), LearnerSettings(micro_batch_tokens=512))
     real, sizes = GrpoLearner._backward, []
 
-    def small_memory(self: GrpoLearner, batch: Any, num_tokens: int) -> Any:
-        result = real(self, batch, num_tokens)  # gradients are there before it fails, as in a real one
+    def small_memory(self: GrpoLearner, forward: Any, batch: Any, num_tokens: int) -> Any:
+        result = real(self, forward, batch, num_tokens)  # gradients are there before it fails, as in a real one
         sizes.append(sum(len(s.prompt_ids) + len(s.completion_ids) for group in batch for s in group))
         if self.token_budget > 128:
             raise RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: you tried to allocate")
@@ -201,8 +201,11 @@ def test_lora_gradient_equals_the_padded_one(tmp_path: Path) -> None:
     gradients = []
     for packed in (True, False):
         loaded.model.zero_grad()
-        logprobs, _ = completion_logprobs(loaded.model, pack(random_samples(), 10_000)[0], packed)
+        forward = PolicyForward(loaded.model, packed=packed)
+        assert (forward.decoder is not None) == packed
+        logprobs, _ = completion_logprobs(forward, pack(random_samples(), 10_000)[0])
         (logprobs * torch.linspace(1, 2, len(logprobs))).sum().backward()
+        forward.finish()
         gradients.append(torch.cat([p.grad.flatten() for p in loaded.model.parameters() if p.grad is not None]))
     assert float((gradients[0] - gradients[1]).norm() / gradients[1].norm()) < 1e-5
 

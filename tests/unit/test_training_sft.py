@@ -9,8 +9,18 @@ import pytest
 import torch
 
 from pinetune.models.load import LoadedModel, loaded_from
-from pinetune.training.forward import document_hidden
-from pinetune.training.sft import Document, SftReport, SftSettings, by_tokens, document_backward, num_trained, shuffled_batches, train_sft
+from pinetune.training.forward import PolicyForward
+from pinetune.training.sft import (
+    Document,
+    SftReport,
+    SftSettings,
+    by_tokens,
+    document_backward,
+    num_trained,
+    shuffled_batches,
+    train_sft,
+    trained_positions,
+)
 from tests.tiny_models import make_model, make_tokenizer
 
 
@@ -27,7 +37,9 @@ def documents(num: int = 12) -> list[Document]:
 def test_loss_and_gradient_equal_plain_cross_entropy() -> None:
     loaded, texts = tiny(), documents()
     total = sum(num_trained(d) for d in texts)
-    loss = document_backward(loaded, texts, total)
+    forward = PolicyForward(loaded.model)
+    loss = document_backward(forward, texts, total)
+    forward.finish()
     packed = torch.cat([p.grad.flatten() for p in loaded.model.parameters() if p.grad is not None])
     loaded.model.zero_grad()
     plain = torch.zeros(())
@@ -44,9 +56,13 @@ def test_loss_and_gradient_equal_plain_cross_entropy() -> None:
 def test_packed_and_padded_texts_agree() -> None:
     loaded = tiny()
     texts = [d.token_ids for d in documents()]
+    trained = [trained_positions(d) for d in documents()]
     with torch.no_grad():
-        difference = document_hidden(loaded.model, texts, packed=True) - document_hidden(loaded.model, texts, packed=False)
-    assert float(difference.abs().max()) < 1e-5
+        ways = [
+            PolicyForward(loaded.model, packed=p, fused=f).documents(texts, trained)
+            for p, f in ((True, True), (True, False), (False, False))
+        ]
+    assert all(float((way - ways[2]).abs().max()) < 1e-5 for way in ways)
 
 
 def test_the_first_token_is_never_counted() -> None:

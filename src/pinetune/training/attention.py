@@ -28,57 +28,58 @@ class PackedAttention(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, layout: Layout, scale: float) -> Tensor:
-        out, lse = torch.empty_like(q, memory_format=torch.contiguous_format), q.new_empty(q.shape[:2], dtype=torch.float32)
-        for block in layout.causal:
-            part, part_lse = _flash(take(q, block), take(k, block), take(v, block), 0.0, True, scale=scale)
-            put(out, block, part)
-            put(lse, block, part_lse)
-        for cross in layout.cross:
-            merge_cross(q, k, v, out, lse, cross, scale)
+        out, lse = attend(q, k, v, layout, scale)
         ctx.save_for_backward(q, k, v, out, lse)
         ctx.layout, ctx.scale = layout, scale
         return out
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
-        q, k, v, out, lse = ctx.saved_tensors
-        grad = grads[0].contiguous()
-        grad_q, grad_k, grad_v = (torch.empty_like(x, memory_format=torch.contiguous_format) for x in (q, k, v))
-        for block in ctx.layout.causal:
-            block_grad = take(grad, block)
-            if block.real is not None:
-                block_grad = without_padding(block_grad, block)
-            gq, gk, gv = _flash_backward(
-                block_grad,
-                take(q, block),
-                take(k, block),
-                take(v, block),
-                take(out, block),
-                take(lse, block),
-                0.0,
-                True,
-                scale=ctx.scale,
-            )
-            put(grad_q, block, gq)
-            put(grad_k, block, gk)
-            put(grad_v, block, gv)
-        for cross in ctx.layout.cross:
-            queries, keys = (cross.query, cross.num_queries), (cross.key, cross.num_keys)
-            gq, gk, gv = _flash_backward(
-                rows_of(grad, *queries),
-                rows_of(q, *queries),
-                rows_of(k, *keys),
-                rows_of(v, *keys),
-                rows_of(out, *queries),
-                lse[cross.query : cross.query + cross.num_queries].t()[None],
-                0.0,
-                False,
-                scale=ctx.scale,
-            )
-            rows_of(grad_q, *queries).add_(gq)
-            rows_of(grad_k, *keys).add_(gk)
-            rows_of(grad_v, *keys).add_(gv)
-        return grad_q, grad_k, grad_v, None, None
+        saved = ctx.saved_tensors
+        into = [torch.empty_like(x, memory_format=torch.contiguous_format) for x in saved[:3]]
+        q, k, v, out, lse = saved
+        attend_backward(grads[0].contiguous(), q, k, v, out, lse, ctx.layout, ctx.scale, into[0], into[1], into[2])
+        return into[0], into[1], into[2], None, None
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, layout: Layout, scale: float) -> tuple[Tensor, Tensor]:
+    """(out [T, H, D], lse [T, H]) of q [T, H, D], k and v [T, K, D]; the last dimension of each lies densely."""
+    out, lse = q.new_empty(q.shape), q.new_empty(q.shape[:2], dtype=torch.float32)
+    for block in layout.causal:
+        part, part_lse = _flash(take(q, block), take(k, block), take(v, block), 0.0, True, scale=scale)
+        put(out, block, part)
+        put(lse, block, part_lse)
+    for cross in layout.cross:
+        merge_cross(q, k, v, out, lse, cross, scale)
+    return out, lse
+
+
+def attend_backward(
+    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, layout: Layout, scale: float,
+    grad_q: Tensor, grad_k: Tensor, grad_v: Tensor,
+) -> None:  # fmt: skip
+    """Write the gradients of `attend` into grad_q, grad_k and grad_v, of the shapes of q, k and v."""
+    for block in layout.causal:
+        block_grad = take(grad, block) if block.real is None else without_padding(take(grad, block), block)
+        operands = (take(x, block) for x in (q, k, v, out, lse))
+        parts = _flash_backward(block_grad, *operands, 0.0, True, scale=scale)
+        for target, part in zip((grad_q, grad_k, grad_v), parts, strict=True):
+            put(target, block, part)
+    for cross in layout.cross:
+        queries, keys = (cross.query, cross.num_queries), (cross.key, cross.num_keys)
+        parts = _flash_backward(
+            rows_of(grad, *queries),
+            rows_of(q, *queries),
+            rows_of(k, *keys),
+            rows_of(v, *keys),
+            rows_of(out, *queries),
+            lse[cross.query : cross.query + cross.num_queries].t()[None],
+            0.0,
+            False,
+            scale=scale,
+        )
+        for target, rows, part in zip((grad_q, grad_k, grad_v), (queries, keys, keys), parts, strict=True):
+            rows_of(target, *rows).add_(part)
 
 
 def merge_cross(q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, cross: CrossBlock, scale: float) -> None:

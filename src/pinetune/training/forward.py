@@ -1,6 +1,7 @@
-"""From samples to the log-prob of each completion token, through the Hugging Face model's own modules.
+"""From samples to hidden states and log-probs of each completion token.
 
-Packed where the model allows (prompts once, no padding); padded rows otherwise, which is also the reference in tests.
+Packed where the model allows (prompts once, no padding), through fused blocks or the Hugging Face model's own modules; padded rows
+otherwise, which is also the reference in tests.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 
 from pinetune.training.attention import ATTENTION_NAME, register
+from pinetune.training.fused import FusedDecoder, can_fuse
 from pinetune.training.layout import Layout, build_layout, document_layout
 from pinetune.training.logprobs import head_of, token_logprobs
 from pinetune.training.pack import MicroBatch
@@ -69,39 +71,60 @@ def padded_hidden(lm: Any, batch: MicroBatch, device: torch.device) -> Tensor:
     return torch.cat(parts)
 
 
-def completion_hidden(model: Any, batch: MicroBatch, packed: bool | None = None) -> Tensor:
-    """Hidden states that predict each completion token, sample by sample in the order of `batch`. [N, H]
-
-    `packed` None decides by the model.
-    """
-    lm = causal_lm(model)
+def padded_document_hidden(lm: Any, documents: Sequence[Sequence[int]], trained: Sequence[Sequence[int]]) -> Tensor:
+    """Hidden states that predict the trained positions of each text, from rows padded on the right. [N, H]"""
     device = next(lm.parameters()).device
-    if packed is None:
-        longest = max(len(s.prompt_ids) + len(s.completion_ids) for group in batch for s in group)
-        packed = can_pack(lm, longest)
-    if not packed:
-        return padded_hidden(lm, batch, device)
-    layout = build_layout(batch, device)
-    return packed_hidden(lm, layout).index_select(0, layout.predictor)
-
-
-def completion_logprobs(model: Any, batch: MicroBatch, packed: bool | None = None) -> tuple[Tensor, Tensor]:
-    """Log-probs (with gradient) and entropies (without) of all completion tokens, float32 [N] each."""
-    hidden = completion_hidden(model, batch, packed)
-    return token_logprobs(hidden, head_of(causal_lm(model)), completion_targets(batch, hidden.device))
-
-
-def document_hidden(model: Any, documents: Sequence[Sequence[int]], packed: bool | None = None) -> Tensor:
-    """Hidden states of whole texts of token ids, laid end to end. [sum of lengths, H]"""
-    lm = causal_lm(model)
-    device = next(lm.parameters()).device
-    if can_pack(lm, max(map(len, documents))) if packed is None else packed:
-        return packed_hidden(lm, document_layout(documents, device))
     width = max(map(len, documents))
     ids = torch.tensor([[*d, *([0] * (width - len(d)))] for d in documents], device=device)
     mask = torch.tensor([[1] * len(d) + [0] * (width - len(d)) for d in documents], device=device)
     hidden = lm.base_model(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
-    return torch.cat([hidden[i, : len(d)] for i, d in enumerate(documents)])
+    rows = [row for row, wanted in enumerate(trained) for _ in wanted]
+    columns = [t - 1 for wanted in trained for t in wanted]
+    return hidden[torch.tensor(rows, device=device), torch.tensor(columns, device=device)]
+
+
+class PolicyForward:
+    """The forward passes of one optimizer step; `finish` after its last backward.
+
+    Three ways, by what the model allows: fused blocks (fused.py), its own modules over packed rows, its own modules over padded rows.
+    `packed` and `fused` False rule a way out, which tests use.
+    """
+
+    def __init__(self, model: Any, *, packed: bool = True, fused: bool = True) -> None:
+        self.lm = causal_lm(model)
+        self.device: torch.device = next(self.lm.parameters()).device
+        self.packed = packed
+        self.head = head_of(self.lm)
+        self.decoder = FusedDecoder(self.lm) if packed and fused and can_fuse(self.lm) else None
+
+    def completions(self, batch: MicroBatch) -> Tensor:
+        """Hidden states that predict each completion token, sample by sample in the order of `batch`. [N, H]"""
+        longest = max(len(s.prompt_ids) + len(s.completion_ids) for group in batch for s in group)
+        if not (self.packed and can_pack(self.lm, longest)):
+            return padded_hidden(self.lm, batch, self.device)
+        return self._packed(build_layout(batch, self.device))
+
+    def documents(self, documents: Sequence[Sequence[int]], trained: Sequence[Sequence[int]]) -> Tensor:
+        """Hidden states that predict the trained positions of each text, in order. [N, H]"""
+        if not (self.packed and can_pack(self.lm, max(map(len, documents)))):
+            return padded_document_hidden(self.lm, documents, trained)
+        return self._packed(document_layout(documents, trained, self.device))
+
+    def _packed(self, layout: Layout) -> Tensor:
+        if self.decoder is not None:
+            return self.decoder.hidden(layout)
+        return packed_hidden(self.lm, layout).index_select(0, layout.predictor)
+
+    def finish(self) -> None:
+        """Gradients that were collected on the side reach the parameters."""
+        if self.decoder is not None:
+            self.decoder.finish()
+
+
+def completion_logprobs(forward: PolicyForward, batch: MicroBatch) -> tuple[Tensor, Tensor]:
+    """Log-probs (with gradient) and entropies (without) of all completion tokens, float32 [N] each."""
+    hidden = forward.completions(batch)
+    return token_logprobs(hidden, forward.head, completion_targets(batch, hidden.device))
 
 
 def completion_targets(batch: MicroBatch, device: torch.device) -> Tensor:

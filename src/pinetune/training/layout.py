@@ -139,17 +139,21 @@ def build_layout(batch: MicroBatch, device: torch.device) -> Layout:
     return Layout(tensor(tokens), tensor(positions), tuple(segments), tuple(cross), tensor(predictor), tensor(targets), device)
 
 
-def document_layout(documents: Sequence[Sequence[int]], device: torch.device) -> Layout:
-    """Texts that share nothing, side by side. Every token but a text's last predicts the next one; none is picked here (N = 0)."""
+def document_layout(documents: Sequence[Sequence[int]], trained: Sequence[Sequence[int]], device: torch.device) -> Layout:
+    """Texts that share nothing, side by side; `trained[d]` are the positions of text d to predict, each from the token before."""
     tokens = [token for document in documents for token in document]
     positions = [position for document in documents for position in range(len(document))]
-    segments, start = [], 0
-    for document in documents:
+    segments, predictor, targets, start = [], [], [], 0
+    for document, wanted in zip(documents, trained, strict=True):
         segments.append(Segment(start, len(document)))
+        predictor += [start + t - 1 for t in wanted]
+        targets += [document[t] for t in wanted]
         start += len(document)
-    empty = torch.empty(0, dtype=torch.long, device=device)
-    ids, places = (torch.tensor(values, dtype=torch.long, device=device) for values in (tokens, positions))
-    return Layout(ids, places, tuple(segments), (), empty, empty, device)
+
+    def tensor(values: list[int]) -> Tensor:
+        return torch.tensor(values, dtype=torch.long, device=device)
+
+    return Layout(tensor(tokens), tensor(positions), tuple(segments), (), tensor(predictor), tensor(targets), device)
 
 
 def take(x: Tensor, block: CausalBlock) -> Tensor:

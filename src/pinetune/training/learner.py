@@ -22,8 +22,7 @@ from torch import Tensor
 from pinetune.errors import ModelError
 from pinetune.models.load import LoadedModel
 from pinetune.records import TrainSample, UpdateReport
-from pinetune.training.forward import causal_lm, completion_hidden, completion_logprobs, completion_targets
-from pinetune.training.logprobs import head_of
+from pinetune.training.forward import PolicyForward, completion_logprobs, completion_targets
 from pinetune.training.losses import LOSSES, SEQUENCE_LEVEL, LossInputs, Metrics, k3_penalty, loss_inputs
 from pinetune.training.optimizer import Optimizer
 from pinetune.training.pack import MicroBatch, num_trained_tokens, pack
@@ -91,12 +90,7 @@ class GrpoLearner:
         while True:
             self.optimizer.zero()
             try:
-                loss, metrics = torch.zeros((), device=self.device), Metrics()
-                for batch in pack(samples, self.token_budget):
-                    part, part_metrics = self._backward(batch, num_tokens)
-                    loss += part
-                    add_metrics(metrics, part_metrics)
-                return loss, metrics
+                return self._try_gradients(samples, num_tokens)
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error) or self.token_budget <= SMALLEST_BUDGET:
                     raise
@@ -104,7 +98,18 @@ class GrpoLearner:
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
 
-    def _backward(self, batch: MicroBatch, num_tokens: int) -> tuple[Tensor, Metrics]:
+    def _try_gradients(self, samples: Sequence[TrainSample], num_tokens: int) -> tuple[Tensor, Metrics]:
+        loss, metrics = torch.zeros((), device=self.device), Metrics()
+        with self._precision():
+            forward = PolicyForward(self.loaded.model)
+            for batch in pack(samples, self.token_budget):
+                part, part_metrics = self._backward(forward, batch, num_tokens)
+                loss += part
+                add_metrics(metrics, part_metrics)
+            forward.finish()
+        return loss, metrics
+
+    def _backward(self, forward: PolicyForward, batch: MicroBatch, num_tokens: int) -> tuple[Tensor, Metrics]:
         samples = [sample for group in batch for sample in group]
         inputs = loss_inputs(samples, self.device, self._reference_logprobs(batch))
         settings, policy_loss = self.settings.loss_settings, LOSSES[self.settings.loss]
@@ -117,9 +122,7 @@ class GrpoLearner:
             return loss, metrics
 
         backward = backward_whole if self.settings.loss in SEQUENCE_LEVEL else backward_by_chunk
-        with self._precision():
-            hidden = completion_hidden(self.loaded.model, batch)
-            loss, metrics = backward(hidden, head_of(causal_lm(self.loaded.model)), completion_targets(batch, self.device), inputs, loss_of)
+        loss, metrics = backward(forward.completions(batch), forward.head, completion_targets(batch, self.device), inputs, loss_of)
         metrics["entropy"] = metrics["entropy"] / num_tokens
         return loss, metrics
 
@@ -129,8 +132,8 @@ class GrpoLearner:
     def _reference_logprobs(self, batch: MicroBatch) -> Tensor | None:
         if self.settings.loss_settings.kl_coefficient <= 0:
             return None
-        with torch.no_grad(), self._precision(), self._reference_model() as model:
-            return completion_logprobs(model, batch)[0]
+        with torch.no_grad(), self._reference_model() as model:
+            return completion_logprobs(PolicyForward(model), batch)[0]
 
     @contextmanager
     def _reference_model(self) -> Iterator[torch.nn.Module]:

@@ -12,7 +12,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from pinetune.training.logprobs import Head, entropy_of, logits_gradient, token_logprobs
+from pinetune.models.linear import fast_linear
+from pinetune.training.logprobs import Head, logits_gradient, softmax_of, token_logprobs
 from pinetune.training.losses import LossInputs, Metrics
 
 # (log-probs with gradient, what is known of these tokens) -> (share of the loss, share of the metrics)
@@ -36,9 +37,7 @@ def backward_by_chunk(hidden: Tensor, head: Head, targets: Tensor, inputs: LossI
     for rows in head.chunks(states.shape[0]):
         with torch.no_grad():
             logits = head.logits(states[rows])
-            lse = logits.logsumexp(-1)
-            logprobs = logits.gather(1, targets[rows, None])[:, 0] - lse
-            entropy = entropy_of(logits, lse)
+            probabilities, logprobs, entropy = softmax_of(logits, targets[rows])
         with torch.enable_grad():
             logprobs.requires_grad_()
             loss, part = loss_of(logprobs, inputs.rows(rows))
@@ -46,8 +45,8 @@ def backward_by_chunk(hidden: Tensor, head: Head, targets: Tensor, inputs: LossI
         with torch.no_grad():
             total += loss.detach()
             add_metrics(metrics, part | {"entropy": (entropy * inputs.mask[rows]).sum()})
-            grad_logits = logits_gradient(logits, lse, targets[rows], grad_logprobs, head.softcap).to(head.weight.dtype)
-            grad_hidden[rows] = grad_logits @ head.weight
+            grad_logits = logits_gradient(logits, probabilities, targets[rows], grad_logprobs, head.softcap).to(states.dtype)
+            grad_hidden[rows] = fast_linear(grad_logits, head.weight.t())
             head.accumulate(grad_logits, states[rows])
     hidden.backward(grad_hidden)
     return total, metrics

@@ -17,8 +17,7 @@ from torch import Tensor
 
 from pinetune.errors import ModelError
 from pinetune.models.load import LoadedModel
-from pinetune.training.forward import causal_lm, document_hidden
-from pinetune.training.logprobs import head_of
+from pinetune.training.forward import PolicyForward
 from pinetune.training.losses import LossInputs, Metrics
 from pinetune.training.optimizer import Optimizer
 from pinetune.training.policy_gradient import backward_by_chunk
@@ -97,9 +96,11 @@ def sft_step(
     num_tokens = sum(num_trained(document) for document in documents)
     optimizer.zero()
     loss = torch.zeros((), device=loaded.device)
-    for micro_batch in by_tokens(documents, settings.micro_batch_tokens):
-        with torch.autocast(loaded.device.type, torch.bfloat16) if settings.bfloat16 else nullcontext():
-            loss += document_backward(loaded, micro_batch, num_tokens)
+    with torch.autocast(loaded.device.type, torch.bfloat16) if settings.bfloat16 else nullcontext():
+        forward = PolicyForward(loaded.model)
+        for micro_batch in by_tokens(documents, settings.micro_batch_tokens):
+            loss += document_backward(forward, micro_batch, num_tokens)
+        forward.finish()
     norm = optimizer.clip()
     if not math.isfinite(norm):
         raise ModelError(f"training diverged at step {step + 1}: the gradient is not finite; lower the learning rate")
@@ -107,26 +108,20 @@ def sft_step(
     return float(loss), norm, num_tokens
 
 
-def document_backward(loaded: LoadedModel, documents: Sequence[Document], denominator: int) -> Tensor:
+def document_backward(forward: PolicyForward, documents: Sequence[Document], denominator: int) -> Tensor:
     """Add the gradient of `sum of -log p over trained tokens / denominator` to `.grad`; return its value."""
-    predictors, targets, start = [], [], 0
-    for document in documents:
-        for t in trained_positions(document):
-            predictors.append(start + t - 1)
-            targets.append(document.token_ids[t])
-        start += len(document.token_ids)
+    trained = [trained_positions(document) for document in documents]
+    targets = [document.token_ids[t] for document, wanted in zip(documents, trained, strict=True) for t in wanted]
     if not targets:
-        return torch.zeros((), device=loaded.device)
-    hidden = document_hidden(loaded.model, [d.token_ids for d in documents])
-    hidden = hidden.index_select(0, torch.tensor(predictors, device=hidden.device))
+        return torch.zeros((), device=forward.device)
+    hidden = forward.documents([document.token_ids for document in documents], trained)
     ones = torch.ones(len(targets), device=hidden.device)
     inputs = LossInputs(torch.zeros_like(ones), ones, ones, torch.zeros(len(targets), dtype=torch.long, device=hidden.device))
 
     def negative_log_likelihood(logprobs: Tensor, inputs: LossInputs) -> tuple[Tensor, Metrics]:
         return -logprobs.sum() / denominator, {}
 
-    head, wanted = head_of(causal_lm(loaded.model)), torch.tensor(targets, device=hidden.device)
-    return backward_by_chunk(hidden, head, wanted, inputs, negative_log_likelihood)[0]
+    return backward_by_chunk(hidden, forward.head, torch.tensor(targets, device=hidden.device), inputs, negative_log_likelihood)[0]
 
 
 def trained_positions(document: Document) -> list[int]:
