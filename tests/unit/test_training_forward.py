@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from pinetune.training import cross_attention
 from pinetune.training.attention import packed_attention
 from pinetune.training.dense_attention import dense_attention
 from pinetune.training.forward import PolicyForward, can_pack, completion_logprobs
@@ -107,9 +108,11 @@ def test_entropy_is_that_of_the_full_softmax() -> None:
     assert float((entropy[1 : 1 + len(expected)] - expected).detach().abs().max()) < 1e-5  # the first completion has one token
 
 
-def test_flash_and_dense_attention_agree_forward_and_backward() -> None:
+@pytest.mark.parametrize("score_bytes", [1, 4 * 2**20])
+def test_blockwise_and_dense_attention_agree_forward_and_backward(monkeypatch: pytest.MonkeyPatch, score_bytes: int) -> None:
+    monkeypatch.setattr(cross_attention, "SCORE_BYTES", score_bytes)  # 1: queries in chunks of 64
     torch.manual_seed(0)
-    layout = build_layout(pack(random_samples(lengths=(2, 40, 4, 3, 17)), 10_000)[0], torch.device("cpu"))
+    layout = build_layout(pack(random_samples(lengths=(2, 40, 4, 3, 17, 60)), 10_000)[0], torch.device("cpu"))
     tensors = [torch.randn(layout.num_tokens, heads, 8, requires_grad=True) for heads in (4, 2, 2)]
     weights = torch.randn(layout.num_tokens, 4, 8)
     results = []
@@ -118,6 +121,18 @@ def test_flash_and_dense_attention_agree_forward_and_backward() -> None:
         results.append((out, *torch.autograd.grad((out * weights).sum(), tensors)))
     for flash, dense in zip(*results, strict=True):
         assert relative(flash, dense) < 1e-5
+
+
+def test_bfloat16_attention_stays_near_float32() -> None:
+    torch.manual_seed(0)
+    layout = build_layout(pack(random_samples(), 10_000)[0], torch.device("cpu"))
+    exact = [torch.randn(layout.num_tokens, heads, 16, requires_grad=True) for heads in (4, 2, 2)]
+    coarse = [x.detach().bfloat16().requires_grad_() for x in exact]
+    results = []
+    for tensors in (coarse, exact):
+        out = packed_attention(*tensors, layout, 0.25)
+        results.append((out, *torch.autograd.grad(out.float().square().sum(), tensors)))
+    assert all(relative(a.float(), b) < 0.03 for a, b in zip(*results, strict=True))
 
 
 def test_packed_tokens_hold_each_prompt_once_and_no_last_token() -> None:

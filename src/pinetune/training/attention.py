@@ -1,9 +1,9 @@
 """Attention over a packed row: each prompt is read once, by all of its completions, and gets gradient from all of them.
 
-Two kinds of blocks (see layout.py) are computed by a flash kernel and merged through their log-sum-exp, so no [T, T] mask and no
-score matrix is kept: out = sum_b exp(lse_b - lse) out_b, lse = log sum_b exp(lse_b) (FlashAttention, arXiv 2205.14135, section 3.1;
-the merge is that of ring attention, arXiv 2310.01889). Given the merged out and lse, each block's own flash backward yields its
-exact share of the gradient, because the kernel rebuilds probabilities as exp(score - lse).
+Two kinds of blocks (see layout.py) are computed apart, by a flash kernel or by products (cross_attention.py), and merged through
+their log-sum-exp: out = sum_b exp(lse_b - lse) out_b, lse = log sum_b exp(lse_b) (FlashAttention, arXiv 2205.14135, section 3.1;
+the merge is that of ring attention, arXiv 2310.01889). There is no [T, T] mask and no score matrix is kept. Given the merged out
+and lse, each block's own backward yields its exact share of the gradient, because it rebuilds probabilities as exp(score - lse).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pinetune.training.cross_attention import cross_backward, cross_forward
 from pinetune.training.dense_attention import dense_attention
 from pinetune.training.layout import CausalBlock, CrossBlock, Layout, put, rows_of, take
 
@@ -66,32 +67,43 @@ def attend_backward(
         for target, part in zip((grad_q, grad_k, grad_v), parts, strict=True):
             put(target, block, part)
     for cross in layout.cross:
-        queries, keys = (cross.query, cross.num_queries), (cross.key, cross.num_keys)
-        parts = _flash_backward(
-            rows_of(grad, *queries),
-            rows_of(q, *queries),
-            rows_of(k, *keys),
-            rows_of(v, *keys),
-            rows_of(out, *queries),
-            lse[cross.query : cross.query + cross.num_queries].t()[None],
-            0.0,
-            False,
-            scale=scale,
-        )
-        for target, rows, part in zip((grad_q, grad_k, grad_v), (queries, keys, keys), parts, strict=True):
-            rows_of(target, *rows).add_(part)
+        if q.dtype == torch.float32:
+            cross_backward(grad, q, k, v, out, lse, cross, scale, grad_q, grad_k, grad_v)
+        else:
+            flash_cross_backward(grad, q, k, v, out, lse, cross, scale, grad_q, grad_k, grad_v)
+
+
+def flash_cross_backward(
+    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, cross: CrossBlock, scale: float,
+    grad_q: Tensor, grad_k: Tensor, grad_v: Tensor,
+) -> None:  # fmt: skip
+    """`cross_backward` by the flash kernel, which keeps float32 sums of bfloat16 products."""
+    queries, keys = (cross.query, cross.num_queries), (cross.key, cross.num_keys)
+    operands = (rows_of(q, *queries), rows_of(k, *keys), rows_of(v, *keys), rows_of(out, *queries))
+    whole_lse = lse[cross.query : cross.query + cross.num_queries].t()[None]
+    parts = _flash_backward(rows_of(grad, *queries), *operands, whole_lse, 0.0, False, scale=scale)
+    for target, rows, part in zip((grad_q, grad_k, grad_v), (queries, keys, keys), parts, strict=True):
+        rows_of(target, *rows).add_(part)
+
+
+def cross_part(q: Tensor, k: Tensor, v: Tensor, cross: CrossBlock, scale: float) -> tuple[Tensor, Tensor]:
+    """What the completions of a group get from their prompt: (out [M, A, D], lse [M, A])."""
+    if q.dtype == torch.float32:
+        return cross_forward(q, k, v, cross, scale)
+    keys = (cross.key, cross.num_keys)
+    part, lse = _flash(rows_of(q, cross.query, cross.num_queries), rows_of(k, *keys), rows_of(v, *keys), 0.0, False, scale=scale)
+    return part[0].transpose(0, 1), lse[0].t()
 
 
 def merge_cross(q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, cross: CrossBlock, scale: float) -> None:
     """Add the prompt's keys to what a group's completions already attended to, in place."""
-    keys = (cross.key, cross.num_keys)
-    part, part_lse = _flash(rows_of(q, cross.query, cross.num_queries), rows_of(k, *keys), rows_of(v, *keys), 0.0, False, scale=scale)
+    part, part_lse = cross_part(q, k, v, cross, scale)
     own = out[cross.query : cross.query + cross.num_queries]
     own_lse = lse[cross.query : cross.query + cross.num_queries]
     # sigmoid(b - a) is the share exp(b) / (exp(a) + exp(b)) without overflow
-    share = torch.sigmoid(part_lse[0].t() - own_lse)
-    own.lerp_(part[0].transpose(0, 1), share[:, :, None].to(own.dtype).expand_as(own))
-    torch.logaddexp(own_lse, part_lse[0].t(), out=own_lse)
+    share = torch.sigmoid(part_lse - own_lse)
+    own.lerp_(part, share[:, :, None].to(own.dtype).expand_as(own))
+    torch.logaddexp(own_lse, part_lse, out=own_lse)
 
 
 def without_padding(grad: Tensor, block: CausalBlock) -> Tensor:
