@@ -133,7 +133,7 @@ class Watched:
     """A decoder that notes how many rows each step had."""
 
     def __init__(self, inner: Any) -> None:
-        self.inner, self.rows, self.opened = inner, [], 0
+        self.inner, self.rows, self.opened, self.closed, self.most_open = inner, [], 0, 0, 0
 
     def session(self, max_tokens: int) -> Watched:
         self.inner = self.inner.session(max_tokens)
@@ -141,7 +141,12 @@ class Watched:
 
     def open(self, prompts: Sequence[Sequence[int]]) -> Any:
         self.opened += len(prompts)
+        self.most_open = max(self.most_open, self.opened - self.closed)
         return self.inner.open(prompts)
+
+    def close(self, key: int) -> None:
+        self.closed += 1
+        self.inner.close(key)
 
     def decode(self, tokens: Tensor) -> Tensor:
         self.rows.append(len(tokens))
@@ -164,12 +169,22 @@ def test_waiting_rollouts_take_the_places_of_finished_ones(loaded: LoadedModel) 
     assert watched.rows[waiting_over:] == sorted(watched.rows[waiting_over:], reverse=True)
 
 
-def test_cache_is_bounded_by_a_token_budget(loaded: LoadedModel) -> None:
-    sampler = LocalSampler(loaded, max_kv_tokens=100)
+@pytest.mark.parametrize(("budget", "rows"), [(100, 3), (200, 4), (240, 8), (10_000, 12)])
+def test_cache_is_bounded_by_a_token_budget(loaded: LoadedModel, budget: int, rows: int) -> None:
+    """Prompts of 30, 35 and 40 tokens with 4 samples of at most 20 tokens: a prompt and its slots take 110 to 120."""
+    sampler = LocalSampler(loaded, max_kv_tokens=budget)
     sampler.decoder = watched = Watched(sampler.decoder)
-    longest = max(len(p.token_ids) for p in prompts(sampler))
-    draw_all(sampler, max_tokens=20)
-    assert 1 < max(watched.rows) <= (100 - (longest - 2)) // 20
+    chosen = [Prompt(tuple(range(20, 50 + extra))) for extra in (0, 5, 10)]
+    found = list(sampler.sample(chosen, 4, SamplingParams(max_tokens=20), seeds(3, 4)))
+    assert len(found) == 12
+    assert max(watched.rows) == rows
+
+
+def test_stragglers_do_not_pile_up_prompts(loaded: LoadedModel) -> None:
+    sampler = LocalSampler(loaded, max_slots=8)
+    sampler.decoder = watched = Watched(sampler.decoder)
+    draw_all(sampler, num_samples=4, count=12, max_tokens=60)
+    assert watched.most_open <= 4  # 8 rows are 2 prompts of 4 samples; twice that at most
 
 
 def test_a_budget_below_one_rollout_still_gets_on(loaded: LoadedModel) -> None:
@@ -183,6 +198,11 @@ def test_an_abandoned_call_does_not_disturb_the_next(sampler: LocalSampler) -> N
     assert draw_all(sampler) == expected
     assert not torch.is_inference_mode_enabled()
     assert len(list(abandoned)) == 11
+
+
+def test_max_tokens_must_be_positive(sampler: LocalSampler) -> None:
+    with pytest.raises(JobError, match="max_tokens: must be at least 1"):
+        sampler.sample(prompts(sampler), 1, SamplingParams(max_tokens=0), seeds(3, 1))
 
 
 def test_no_prompts(sampler: LocalSampler) -> None:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from pinetune.errors import ModelError
+from pinetune.errors import JobError, ModelError
 from pinetune.models.load import LoadedModel
 from pinetune.records import Completion, FinishReason, Prompt, Row, SamplingParams
 from pinetune.sampling.decoder import Decoder, Session
@@ -60,12 +60,14 @@ class LocalSampler:
     def sample(
         self, prompts: Sequence[Prompt], num_samples: int, params: SamplingParams, seeds: Sequence[Sequence[int]]
     ) -> Iterator[Finished]:
-        """See records.Sampler.sample. Raises ModelError for a prompt that leaves no room in the model's context."""
+        """See records.Sampler.sample. Raises at once, ModelError for a prompt that leaves no room in the model's context."""
         self._check_lengths(prompts, params)
         rules = Rules(params, self.loaded.chat, frozenset(self.loaded.chat.stop_ids), self._new_matcher(params))
         return _Run(self, prompts, num_samples, rules, seeds).completions()
 
     def _check_lengths(self, prompts: Sequence[Prompt], params: SamplingParams) -> None:
+        if params.max_tokens < 1:
+            raise JobError("must be at least 1", param="max_tokens")
         limit = self.loaded.context_length
         for index, prompt in enumerate(prompts):
             if not prompt.token_ids:
@@ -102,7 +104,13 @@ class _Run:
         self.keys: dict[int, int] = {}  # prompt index -> the session's key
         self.first_logits: dict[int, Tensor] = {}
         self.undone = dict.fromkeys(range(len(prompts)), num_samples)
+        self.reserved: dict[int, int] = {}  # prompt index -> cache tokens set aside for it and its rows
         longest = max((len(prompt.token_ids) for prompt in prompts), default=0)
+        # Rows of one prompt that may live at once, and prompts: when rows finish at different times a prompt keeps all
+        # its slots until the last is done, so at most twice as many slots as rows are spent on that.
+        affordable = (self.kv_left - longest) // rules.params.max_tokens
+        self.width = max(1, min(num_samples, self.max_slots, affordable))
+        self.max_prompts = 2 * -(-self.max_slots // self.width)
         self.session: Session = sampler.decoder.session(longest + rules.params.max_tokens)
 
     def completions(self) -> Iterator[Finished]:
@@ -129,19 +137,27 @@ class _Run:
         return [self._finish(draft, reason) for draft, reason in zip(drafts, reasons, strict=True) if reason]
 
     def _next_waiting(self) -> list[tuple[int, int]]:
-        """Take as many (prompt, sample) from the queue as rows and memory allow; at least one when nothing is live."""
+        """Take as many (prompt, sample) from the queue, in its order, as rows and memory allow."""
         new: list[tuple[int, int]] = []
-        unread: set[int] = set()
+        alive = Counter(draft.place[0] for draft in self.live)
         while self.waiting and len(self.live) + len(new) < self.max_slots:
             prompt = self.waiting[0][0]
-            is_unread = prompt not in self.keys and prompt not in unread
-            cost = self.rules.params.max_tokens + (len(self.prompts[prompt].token_ids) if is_unread else 0)
-            if cost > self.kv_left and (self.live or new):
+            if prompt not in self.reserved and not self._reserve(prompt):
                 break
-            self.kv_left -= cost
-            unread.add(prompt)
+            if alive[prompt] == self.width:
+                break
+            alive[prompt] += 1
             new.append(self.waiting.popleft())
         return new
+
+    def _reserve(self, prompt: int) -> bool:
+        """Set memory aside for a prompt and its slots; False when there is none. The only prompt always gets it."""
+        need = len(self.prompts[prompt].token_ids) + self.width * self.rules.params.max_tokens
+        if self.reserved and (need > self.kv_left or len(self.reserved) >= self.max_prompts):
+            return False
+        self.reserved[prompt] = need
+        self.kv_left -= need
+        return True
 
     def _read(self, unread: list[int]) -> None:
         if unread:
@@ -199,12 +215,11 @@ class _Run:
 
     def _finish(self, draft: Draft, reason: FinishReason) -> Finished:
         prompt, sample = draft.place
-        self.kv_left += self.rules.params.max_tokens
         self.undone[prompt] -= 1
         if self.undone[prompt] == 0:
             self.session.close(self.keys.pop(prompt))
             del self.first_logits[prompt]
-            self.kv_left += len(draft.prompt.token_ids)
+            self.kv_left += self.reserved.pop(prompt)
         return prompt, sample, draft.finish(reason)
 
 
