@@ -115,6 +115,13 @@ def test_fused_decoder(name: str) -> None:
     assert_follows_the_model(FusedDecoder(model), model)
 
 
+@pytest.mark.parametrize(("switch", "value"), [("matrix.ONEDNN", False), ("family.PACK_BYTES", 0)])
+def test_fused_decoder_without_onednn_and_with_weights_too_large_to_pack(monkeypatch: pytest.MonkeyPatch, switch: str, value: int) -> None:
+    monkeypatch.setattr(f"pinetune.sampling.{switch}", value)
+    model = make_model("qwen2")
+    assert_follows_the_model(FusedDecoder(model), model)
+
+
 @pytest.mark.parametrize("name", OTHERS)
 def test_generic_decoder_takes_what_the_fused_one_leaves(name: str) -> None:
     kind, config, reason = OTHERS[name]

@@ -110,6 +110,23 @@ def test_the_stop_token_is_kept_and_a_cut_completion_has_none(sampler: LocalSamp
         assert "<|im_end|>" not in completion.answer
 
 
+@pytest.mark.parametrize(("template", "turn_end"), [("chatml", "<|im_end|>"), ("llama3", "<|eot_id|>"), ("gemma", "<end_of_turn>")])
+def test_every_template_stops_at_its_end_of_turn(template: str, turn_end: str) -> None:
+    tokenizer = make_tokenizer(template)
+    token = tokenizer.convert_tokens_to_ids(turn_end)
+    loaded = loaded_from(make_model("llama"), tokenizer)
+    [(_, _, free)] = LocalSampler(loaded).sample([Prompt((1, 2))], 1, SamplingParams(max_tokens=8, temperature=0.0), [[0]])
+    with torch.no_grad():  # the row of the fourth greedy token becomes the end of turn's
+        head = loaded.base.lm_head.weight
+        assert free.token_ids[3] not in free.token_ids[:3]
+        head[token] = head[free.token_ids[3]] * 1.01
+    [(_, _, stopped)] = LocalSampler(loaded).sample([Prompt((1, 2))], 1, SamplingParams(max_tokens=8, temperature=0.0), [[0]])
+    assert stopped.token_ids == (*free.token_ids[:3], token)
+    assert stopped.finish == "stop"
+    assert stopped.forced == (False,) * 4
+    assert turn_end not in stopped.answer
+
+
 def test_completions_come_as_they_finish(sampler: LocalSampler) -> None:
     lengths = [len(c.token_ids) for _, _, c in sampler.sample(prompts(sampler), 8, SamplingParams(max_tokens=40), seeds(3, 8))]
     assert lengths == sorted(lengths)  # all started together

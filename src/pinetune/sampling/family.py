@@ -19,7 +19,8 @@ ARCHITECTURES = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "
 STATIC_ROPE = ("default", "linear", "llama3", "yarn")  # their inverse frequencies do not depend on the length
 PROJECTIONS = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj")
 MLP = ("mlp.gate_proj", "mlp.up_proj", "mlp.down_proj")
-# Packing copies the weights; above this size the gain (a tenth of a product) is not worth the memory.
+# Packing copies the weights; above this size the gain (a tenth of a product) is not worth the memory, and the matrices
+# that need no stacking are the module's own: they change with it, not on refresh only.
 PACK_BYTES = 512 * 1024**2
 
 
