@@ -50,9 +50,9 @@ def run_groups(
     def finish_groups() -> None:
         for p, row in enumerate(rows):
             if groups[p] is None and len(grades[p]) == num_samples and all(f.done() for f in grades[p].values()):
-                groups[p] = _group(row, prompts[p], seeds[p], completions[p], grades[p])
+                groups[p] = group = _group(row, prompts[p], seeds[p], completions[p], grades[p])
                 if on_group is not None:
-                    on_group(groups[p])  # type: ignore[arg-type]
+                    on_group(group)
 
     with ThreadPoolExecutor(GRADING_THREADS, thread_name_prefix="grade") as pool:
         for p, s, completion in sampler.sample(prompts, num_samples, params, seeds):
