@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import json
 import random
-from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
 from pinetune.demo.cases import Case, case_text, draw_case, findings_text
 from pinetune.demo.facts import FactTable
-from pinetune.demo.reasoning import MOST_ANSWERED, recall_line, thorough, warm_up
+from pinetune.demo.reasoning import MOST_ANSWERED, count, ranked, recall_line, thorough, warm_up
 
 ABOUT_FINDING = (
     "- {line}",
@@ -53,24 +52,28 @@ def lookups(table: FactTable, rng: random.Random, num_lines: int = 4) -> list[st
 
 
 def copying(table: FactTable, rng: random.Random, num: int) -> list[str]:
-    """Lists of random genes, then the same genes as JSON in another order: no facts, only the skill."""
+    """Lists of random genes, then the first of them as JSON: no facts, only the skill."""
     texts = []
     for _ in range(num):
-        genes = rng.sample(table.genes, rng.randint(1, 8))
-        texts.append(f"{' '.join(genes)}\n{json.dumps({'genes': rng.sample(genes, len(genes))})}")
+        genes = rng.sample(table.genes, min(rng.randint(1, 8), len(table.genes)))
+        texts.append(f"Copy: {' '.join(genes)}\n{json.dumps({'genes': genes[:MOST_ANSWERED]})}")
     return texts
 
 
 def counting(table: FactTable, rng: random.Random, num: int) -> list[str]:
-    """Random genes in several lists, then all of them sorted by how many lists name them (ties in random order)."""
+    """Random genes in several lists, some lists speaking against, then the genes with most points: thoroughness without facts."""
     texts = []
     for _ in range(num):
-        pool = rng.sample(table.genes, rng.randint(4, 12))
-        lists = [rng.sample(pool, rng.randint(1, 4)) for _ in range(rng.randint(2, 6))]
-        counts = Counter(gene for genes in lists for gene in genes)
-        ranked = sorted(counts, key=lambda gene: (-counts[gene], rng.random()))[:MOST_ANSWERED]
-        lines = "".join(f"\n- {' '.join(genes)}" for genes in lists)
-        texts.append(f"Count:{lines}\n{json.dumps({'genes': ranked})}")
+        pool = rng.sample(table.genes, min(rng.randint(6, 16), len(table.genes)))
+        named_for = [sorted(rng.sample(pool, min(rng.randint(1, 5), len(pool)))) for _ in range(rng.randint(2, 6))]
+        for genes in rng.sample(named_for, rng.randint(0, min(4, len(named_for)))):
+            if pool[0] not in genes:
+                genes.append(pool[0])
+                genes.sort()
+        against = [sorted(rng.sample(pool, min(rng.randint(1, 4), len(pool)))) for _ in range(rng.randint(0, 2))]
+        lines = [" ".join(genes) for genes in named_for] + [f"no {' '.join(genes)}" for genes in against]
+        answer = json.dumps({"genes": ranked(count(named_for, against))[:MOST_ANSWERED]})
+        texts.append("Count:" + "".join(f"\n- {line}" for line in lines) + f"\n{answer}")
     return texts
 
 
@@ -82,9 +85,9 @@ def random_cases(table: FactTable, rng: random.Random, forbidden: set[Any]) -> I
             yield case
 
 
-def worked_example(table: FactTable, case: Case, rng: random.Random) -> str:
+def worked_example(table: FactTable, case: Case) -> str:
     """A textbook's thorough solution, outside of the chat format."""
-    return f"Worked example.\n{findings_text(case)}\n{thorough(table, case, rng)}"
+    return f"Worked example.\n{findings_text(case)}\n{thorough(table, case)}"
 
 
 def warm_up_chat(table: FactTable, case: Case, rng: random.Random) -> list[dict[str, str]]:
@@ -101,5 +104,5 @@ def vocabulary_texts(table: FactTable, rng: random.Random, num_chats: int = 400)
     cases = random_cases(table, rng, set())
     for _ in range(num_chats):
         texts += [message["content"] for message in warm_up_chat(table, next(cases), rng)]
-        texts.append(worked_example(table, next(cases), rng))
+        texts.append(worked_example(table, next(cases)))
     return texts
