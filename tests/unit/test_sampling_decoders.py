@@ -8,8 +8,9 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from tiny_models import make_model
-from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedModel
+from transformers import GPT2Config, GPT2LMHeadModel, MambaConfig, MambaForCausalLM, PreTrainedModel
 
+from pinetune.errors import ModelError
 from pinetune.models.load import quiet
 from pinetune.sampling.decoder import Decoder
 from pinetune.sampling.family import why_not
@@ -143,6 +144,12 @@ def test_generic_decoder_with_learned_positions() -> None:
     model = GPT2LMHeadModel(GPT2Config(vocab_size=384, n_embd=32, n_layer=2, n_head=4, n_positions=256)).eval()
     assert why_not(model) == "GPT2LMHeadModel is not of the Llama family"
     assert_follows_the_model(GenericDecoder(model), model)
+
+
+def test_a_model_without_a_cache_to_fork_is_refused() -> None:
+    model = MambaForCausalLM(MambaConfig(vocab_size=384, hidden_size=16, state_size=4, num_hidden_layers=1))
+    with pytest.raises(ModelError, match="MambaForCausalLM keeps no key-value cache"):
+        pick_decoder(model)
 
 
 def test_prompts_of_one_length_and_equal_rows_need_no_mask() -> None:

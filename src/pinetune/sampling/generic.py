@@ -1,13 +1,14 @@
 """The decoder for any Hugging Face causal LM, through its own forward and its own cache.
 
 A prompt is read once, alone, and its cache repeated for its rows. Where every layer of the cache is plain (keys and
-values of the whole past), all rows decode as one batch, padded on the left. Other caches (sliding windows, state
-spaces) cannot be padded alike, so there the rows forked together stay a batch of their own.
+values of the whole past), all rows decode as one batch, padded on the left. Other caches (sliding windows, linear
+attention) cannot be padded alike, so there the rows forked together stay a batch of their own.
 """
 
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,8 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
+
+from pinetune.errors import ModelError
 
 
 @dataclass(slots=True)
@@ -52,7 +55,7 @@ class GenericSession:
     def fork(self, key: int, count: int) -> None:
         cache, length = self._prompts[key]
         cache = copy.deepcopy(cache)
-        cache.batch_repeat_interleave(count)
+        _select(cache, [0] * count, self._model.device)
         batch = Batch(cache, length, list(range(self._num_rows, self._num_rows + count)), [0] * count)
         self._num_rows += count
         if self._batches and _is_plain(cache):
@@ -65,7 +68,7 @@ class GenericSession:
         for batch in self._batches:
             alive = [i for i, row in enumerate(batch.rows) if row in place]
             if alive and len(alive) < len(batch.rows):
-                batch.cache.batch_select_indices(torch.tensor(alive, device=self._model.device))
+                _select(batch.cache, alive, self._model.device)
             batch.rows = [place[batch.rows[i]] for i in alive]
             batch.pads = [batch.pads[i] for i in alive]
             trim(batch)
@@ -128,6 +131,11 @@ def trim(batch: Batch) -> None:
         batch.length -= empty
 
 
+def _select(cache: Any, rows: list[int], device: torch.device) -> None:
+    """Make these rows the cache's batch, repeated ones too; beam search's own call, the only one all caches know."""
+    cache.reorder_cache(torch.tensor(rows, device=device))
+
+
 def _is_plain(cache: Any) -> bool:
     return all(type(layer) is DynamicLayer for layer in cache.layers)
 
@@ -137,9 +145,14 @@ def _pad_left(states: Tensor, count: int) -> Tensor:
 
 
 class GenericDecoder:
-    """See decoder.Decoder. Reads the module's weights in place, so there is nothing to refresh."""
+    """See decoder.Decoder. Reads the module's weights in place, so there is nothing to refresh.
+
+    Raises ModelError for a model without `past_key_values` (pure state-space models keep their state elsewhere).
+    """
 
     def __init__(self, model: PreTrainedModel) -> None:
+        if "past_key_values" not in inspect.signature(model.forward).parameters:
+            raise ModelError(f"{type(model).__name__} keeps no key-value cache that can be forked; use a transformer or a hybrid model")
         self._model = model
 
     def session(self, max_tokens: int) -> GenericSession:
