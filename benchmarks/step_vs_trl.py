@@ -79,7 +79,7 @@ def write_model(folder: Path, size: str) -> int:
     PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         eos_token="<never>",  # gets the id after the last one the model can say
-        pad_token="<pad>",
+        pad_token="w0",  # TRL runs the padding through the model, so it must be a token the model has
         chat_template="{% for message in messages %}{{ message.content }}{% endfor %}",
     ).save_pretrained(folder)
     return sum(p.numel() for p in model.parameters())
