@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 import torch
 
-from pinetune.training import cross_attention
+from pinetune.errors import ModelError
+from pinetune.models.load import quiet
+from pinetune.training import cross_attention, fused
 from pinetune.training.attention import packed_attention
 from pinetune.training.dense_attention import dense_attention
 from pinetune.training.forward import PolicyForward, can_pack, completion_logprobs
@@ -40,11 +42,11 @@ def relative(a: torch.Tensor, b: torch.Tensor) -> float:
 
 @pytest.mark.parametrize("kind", ["qwen3", "qwen2", "llama", "mistral"])
 @pytest.mark.parametrize("tied", [True, False])
-@pytest.mark.parametrize("fused", [True, False])
-def test_shared_prompts_change_neither_logprobs_nor_gradient(kind: str, tied: bool, fused: bool) -> None:
+@pytest.mark.parametrize("by_block", [True, False])
+def test_shared_prompts_change_neither_logprobs_nor_gradient(kind: str, tied: bool, by_block: bool) -> None:
     model = make_model(kind, tie_word_embeddings=tied)
     assert can_fuse(model)
-    logprobs, gradient = logprobs_and_gradient(model, fused=fused)
+    logprobs, gradient = logprobs_and_gradient(model, fused=by_block)
     plain_logprobs, plain_gradient = logprobs_and_gradient(model, packed=False)
     assert float((logprobs - plain_logprobs).abs().max()) < 1e-5
     assert relative(gradient, plain_gradient) < 1e-5
@@ -142,3 +144,20 @@ def test_packed_tokens_hold_each_prompt_once_and_no_last_token() -> None:
     assert layout.targets.tolist() == [t for s in (*samples[2:], *samples[:2]) for t in s.completion_ids]
     assert layout.predictor.tolist()[:5] == [11, 17, 18, 19, 11]  # the prompt's last token predicts the first token of each completion
     assert layout.positions.tolist()[17:23] == [12, 13, 14, 12, 13, 14]
+
+
+def test_an_adapted_output_head_is_refused_in_one_line() -> None:
+    from peft import LoraConfig, get_peft_model
+
+    with quiet():  # peft calls what transformers is about to drop
+        model = get_peft_model(make_model(), LoraConfig(r=2, target_modules=["q_proj", "lm_head"], task_type="CAUSAL_LM"))
+    with pytest.raises(ModelError, match="leave lm_head out of adapters"):
+        PolicyForward(model)
+
+
+def test_large_models_and_layers_without_attention_keep_to_their_own_modules(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = make_model()
+    monkeypatch.setattr(fused, "LARGEST_BYTES", 1000)
+    assert not can_fuse(model)
+    model.config.layer_types = ["full_attention", "linear_attention"]
+    assert not can_pack(model, 10)

@@ -28,7 +28,8 @@ def causal_lm(model: Any) -> Any:
 def can_pack(lm: Any, longest: int) -> bool:
     """Whether `lm` calls transformers' attention interface with nothing our attention lacks.
 
-    A sliding window shorter than the longest row, soft-capped scores (Gemma 2) and attention sinks (gpt-oss) are not packed.
+    A sliding window shorter than the longest row, soft-capped scores (Gemma 2), attention sinks (gpt-oss) and layers that are no
+    attention are not packed.
     """
     config = lm.config
     supported = getattr(lm, "_supports_attention_backend", False)
@@ -36,8 +37,8 @@ def can_pack(lm: Any, longest: int) -> bool:
     windowed = getattr(config, "use_sliding_window", True) and window is not None and window < longest
     capped = getattr(config, "attn_logit_softcapping", None) is not None
     sinks = any(name.endswith(".sinks") for name, _ in lm.named_parameters())
-    recurrent = any("attention" not in kind for kind in getattr(config, "layer_types", None) or ())
-    return bool(supported) and not (windowed or capped or sinks or recurrent)
+    kinds = set(getattr(config, "layer_types", None) or ()) - {"full_attention", "sliding_attention"}  # linear, chunked, recurrent
+    return bool(supported) and not (windowed or capped or sinks or kinds)
 
 
 @contextmanager

@@ -26,6 +26,9 @@ PROJECTIONS = (
     "mlp.down_proj",
 )
 
+# Stacking copies two thirds of the weights for the length of a step; above this size the memory is worth more than the time.
+LARGEST_BYTES = 4 * 2**30
+
 
 def can_fuse(lm: Any) -> bool:
     """Whether `lm` is of the family, float32 on CPU, with plain (or LoRA) linear layers and rotation of whole heads."""
@@ -35,6 +38,8 @@ def can_fuse(lm: Any) -> bool:
         return False
     head_dim = getattr(lm.config, "head_dim", None) or lm.config.hidden_size // lm.config.num_attention_heads
     if 2 * lm.model.rotary_emb.inv_freq.numel() != head_dim or type(lm.model.embed_tokens) is not nn.Embedding:
+        return False
+    if sum(p.numel() * p.element_size() for p in lm.parameters()) > LARGEST_BYTES:
         return False
     return all(is_plain_linear(layer.get_submodule(name)) for layer in lm.model.layers for name in PROJECTIONS)
 

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pinetune.errors import ModelError
 from pinetune.models.linear import fast_linear
 from pinetune.training.projection import add_gradient, transposed_product
 
@@ -106,9 +107,11 @@ def token_logprobs(hidden: Tensor, head: Head, targets: Tensor) -> tuple[Tensor,
 
 
 def head_of(causal_lm: Any) -> Head:
-    """The output projection of a Hugging Face causal LM. Raises TypeError where it is not a plain linear layer."""
+    """The output projection of a Hugging Face causal LM. Raises ModelError where it is not a plain linear layer."""
     module = causal_lm.get_output_embeddings()
     if not isinstance(module, nn.Linear):
-        raise TypeError(f"output embeddings are {type(module).__name__}, not a linear layer")
+        raise ModelError(
+            f"{type(causal_lm).__name__}: its output head is a {type(module).__name__}, not a linear layer; leave lm_head out of adapters"
+        )
     softcap = getattr(causal_lm.config, "final_logit_softcapping", None) or 0.0
     return Head(module.weight, module.bias, float(softcap))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -50,7 +51,13 @@ def is_plain_linear(module: Any) -> bool:
         return True
     variants = getattr(module, "lora_variant", None) or getattr(module, "lora_magnitude_vector", None)
     dropouts = [d for d in getattr(module, "lora_dropout", {}).values() if not isinstance(d, nn.Identity) and getattr(d, "p", 0) > 0]
-    return hasattr(module, "lora_A") and not variants and not dropouts and not module.merged and not any(module.lora_bias.values())
+    return (
+        hasattr(module, "lora_A")
+        and not variants
+        and not dropouts
+        and not module.merged
+        and not any(getattr(module, "lora_bias", {}).values())
+    )
 
 
 class Projection:
@@ -113,27 +120,28 @@ class Projection:
         return grad_x
 
     def finish(self) -> None:
-        """Hand the collected gradients to the parameters."""
+        """Hand the collected gradients to the parameters and forget them."""
+        rows = self._rows()
         if self._gradient is not None:
-            self._hand_out(self._restored(self._gradient.t()), [layer.weight for layer in self.layers])
+            gradient = self._restored(self._gradient.t())
+            for layer, part in zip(self.layers, rows, strict=True):
+                if layer.weight.requires_grad:
+                    add_gradient(layer.weight, gradient[part])
         if self._bias_gradient is not None:
-            restored, start = self._restored(self._bias_gradient), 0
-            for layer in self.layers:
-                stop = start + layer.weight.shape[0]
+            gradient = self._restored(self._bias_gradient)
+            for layer, part in zip(self.layers, rows, strict=True):
                 if layer.bias is not None and layer.bias.requires_grad:
-                    add_gradient(layer.bias, restored[start:stop])
-                start = stop
-        for adapter, gradient in zip(self.adapters, self._up_gradients, strict=True):
-            if gradient is not None and adapter.b.requires_grad:
-                add_gradient(adapter.b, self._restored(gradient)[adapter.outputs] * adapter.scale)
+                    add_gradient(layer.bias, gradient[part])
+        for adapter, up_gradient in zip(self.adapters, self._up_gradients, strict=True):
+            if up_gradient is not None and adapter.b.requires_grad:
+                add_gradient(adapter.b, self._restored(up_gradient)[adapter.outputs] * adapter.scale)
+        self._gradient = self._bias_gradient = None
+        self._up_gradients = [None for _ in self.adapters]
 
-    def _hand_out(self, gradient: Tensor, weights: list[nn.Parameter]) -> None:
-        start = 0
-        for weight in weights:
-            stop = start + weight.shape[0]
-            if weight.requires_grad:
-                add_gradient(weight, gradient[start:stop])
-            start = stop
+    def _rows(self) -> list[slice]:
+        """Which rows of the stack belong to each layer."""
+        ends = list(accumulate(layer.weight.shape[0] for layer in self.layers))
+        return [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
 
 
 def _stacked_bias(layers: Sequence[nn.Linear]) -> Tensor | None:
