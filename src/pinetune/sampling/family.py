@@ -6,6 +6,7 @@ lies outside (sliding windows, frequencies that change with the length, quantise
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,9 +20,10 @@ ARCHITECTURES = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "
 STATIC_ROPE = ("default", "linear", "llama3", "yarn")  # their inverse frequencies do not depend on the length
 PROJECTIONS = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj")
 MLP = ("mlp.gate_proj", "mlp.up_proj", "mlp.down_proj")
-# Packing copies the weights; above this size the gain (a tenth of a product) is not worth the memory, and the matrices
-# that need no stacking are the module's own: they change with it, not on refresh only.
-PACK_BYTES = 512 * 1024**2
+# Packing copies the weights, which makes products of few rows up to three times faster (M = 4 of 1024 x 3072: 0.23 ms
+# against 0.59). Above a sixth of the machine's memory it is not done; then the matrices that need no stacking are the
+# module's own, and change with it and not on refresh only.
+PACK_BYTES = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 6
 
 
 @dataclass(frozen=True, slots=True)
