@@ -16,6 +16,7 @@ from pinetune.models.load import LoadedModel, loaded_from
 from pinetune.records import Completion, Prompt, Row, SamplingParams
 from pinetune.sampling.generic import GenericDecoder
 from pinetune.sampling.local import LocalSampler
+from pinetune.sampling.memory import machine_bytes
 
 Results = dict[tuple[int, int], Completion]
 SCHEMA = {
@@ -195,6 +196,11 @@ def test_cache_is_bounded_by_a_token_budget(loaded: LoadedModel, budget: int, ro
     found = list(sampler.sample(chosen, 4, SamplingParams(max_tokens=20), seeds(3, 4)))
     assert len(found) == 12
     assert max(watched.rows) == rows
+
+
+def test_the_default_budget_follows_the_machine(loaded: LoadedModel) -> None:
+    # 2 layers x (keys and values) x 2 heads x 8 numbers of 4 bytes = 256 bytes a token
+    assert LocalSampler(loaded).max_kv_tokens == machine_bytes() // 8 // 256
 
 
 def test_stragglers_do_not_pile_up_prompts(loaded: LoadedModel) -> None:

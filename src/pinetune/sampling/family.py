@@ -6,7 +6,6 @@ lies outside (sliding windows, frequencies that change with the length, quantise
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from pinetune.sampling.matrix import Matrix
+from pinetune.sampling.memory import machine_bytes
 
 ARCHITECTURES = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM")
 STATIC_ROPE = ("default", "linear", "llama3", "yarn")  # their inverse frequencies do not depend on the length
@@ -23,7 +23,7 @@ MLP = ("mlp.gate_proj", "mlp.up_proj", "mlp.down_proj")
 # Packing copies the weights, which makes products of few rows up to three times faster (M = 4 of 1024 x 3072: 0.23 ms
 # against 0.59). Above a sixth of the machine's memory it is not done; then the matrices that need no stacking are the
 # module's own, and change with it and not on refresh only.
-PACK_BYTES = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 6
+PACK_BYTES = machine_bytes() // 6
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,6 @@ same seeds and inputs give the same completions, bit for bit, on CPU.
 
 from __future__ import annotations
 
-import os
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -29,6 +28,7 @@ from pinetune.sampling.family import why_not
 from pinetune.sampling.fused import FusedDecoder
 from pinetune.sampling.generic import GenericDecoder
 from pinetune.sampling.grammar import GrammarCompiler, allowed_tokens
+from pinetune.sampling.memory import cache_tokens
 
 Finished = tuple[int, int, Completion]
 
@@ -46,7 +46,7 @@ class LocalSampler:
     ) -> None:
         self.loaded = loaded
         self.max_slots = max_slots
-        self.max_kv_tokens = max_kv_tokens or _affordable_tokens(loaded)
+        self.max_kv_tokens = max_kv_tokens or cache_tokens(loaded)
         self.decoder: Decoder = pick_decoder(loaded.base, dtype)
         self.vocab_size = int(loaded.base.get_output_embeddings().weight.shape[0])
         self._grammars: GrammarCompiler | None = None
@@ -226,16 +226,3 @@ class _Run:
 def pick_decoder(model: PreTrainedModel, dtype: torch.dtype | None = None) -> Decoder:
     """The fused decoder where it knows the architecture, else the generic one."""
     return GenericDecoder(model) if why_not(model) else FusedDecoder(model, dtype)
-
-
-def _affordable_tokens(loaded: LoadedModel) -> int:
-    """From the size of the memory and not from what is free at the moment: the schedule must be the same in every run."""
-    config = loaded.base.config.get_text_config()
-    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    per_token = 2 * config.num_hidden_layers * heads * head_dim * loaded.base.dtype.itemsize
-    if loaded.device.type == "cuda":
-        room = torch.cuda.get_device_properties(loaded.device).total_memory // 4
-    else:
-        room = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 8
-    return int(max(1, room // per_token))
