@@ -209,6 +209,10 @@ class _Run:
         for row, draft in enumerate(drafts):
             if (tag := draft.opening_allowed) is not None:
                 allowed[row, tag] = True
+        dead = ~allowed.any(dim=1)
+        if bool(dead.any()):  # a grammar that got stuck (llguidance's own limits): the answer ends as it is
+            for stop in self.rules.stop_ids:
+                allowed[dead, stop] = True
         # No choice is left where one token is allowed, or where the answer is complete and only stopping is.
         count, stops = allowed.sum(dim=1), allowed[:, list(self.rules.stop_ids)].sum(dim=1)
         return allowed, ((count == 1) | (count == stops)).tolist()

@@ -26,8 +26,6 @@ def cache_tokens(loaded: LoadedModel) -> int:
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     per_token = 2 * config.num_hidden_layers * heads * head_dim * loaded.base.dtype.itemsize
-    if loaded.device.type == "cuda":
-        room = torch.cuda.get_device_properties(loaded.device).total_memory // 4
-    else:
-        room = machine_bytes() // 8
+    on_gpu = loaded.device.type == "cuda"
+    room = torch.cuda.get_device_properties(loaded.device).total_memory // 4 if on_gpu else machine_bytes() // 8
     return int(max(1, room // per_token))
