@@ -96,16 +96,16 @@ class HeadNorm:
 class Block:
     """A decoder layer's weights, stacked for one step (weights must not change meanwhile)."""
 
-    def __init__(self, layer: Any, heads: int, kv_heads: int, head_dim: int) -> None:
+    def __init__(self, layer: Any, heads: int, kv_heads: int, head_dim: int, dtype: torch.dtype) -> None:
         attention, mlp = layer.self_attn, layer.mlp
         self.heads, self.kv_heads, self.head_dim = heads, kv_heads, head_dim
         self.scaling = float(attention.scaling)
         rotated = paired_order(heads + kv_heads, head_dim, layer.input_layernorm.weight.device)
         plain = torch.arange(kv_heads * head_dim, device=rotated.device) + rotated.shape[0]
-        self.qkv = Projection([attention.q_proj, attention.k_proj, attention.v_proj], torch.cat([rotated, plain]))
-        self.output = Projection([attention.o_proj])
-        self.gate_up = Projection([mlp.gate_proj, mlp.up_proj])
-        self.down = Projection([mlp.down_proj])
+        self.qkv = Projection([attention.q_proj, attention.k_proj, attention.v_proj], torch.cat([rotated, plain]), dtype)
+        self.output = Projection([attention.o_proj], None, dtype)
+        self.gate_up = Projection([mlp.gate_proj, mlp.up_proj], None, dtype)
+        self.down = Projection([mlp.down_proj], None, dtype)
         self.attention_norm, self.mlp_norm = Norm(layer.input_layernorm), Norm(layer.post_attention_layernorm)
         self.head_norm = HeadNorm(attention, heads, kv_heads, head_dim) if hasattr(attention, "q_norm") else None
 

@@ -7,7 +7,7 @@ otherwise, which is also the reference in tests.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -91,12 +91,19 @@ class PolicyForward:
     `packed` and `fused` False rule a way out, which tests use.
     """
 
-    def __init__(self, model: Any, *, packed: bool = True, fused: bool = True) -> None:
+    def __init__(self, model: Any, *, bfloat16: bool = False, packed: bool = True, fused: bool = True) -> None:
         self.lm = causal_lm(model)
         self.device: torch.device = next(self.lm.parameters()).device
         self.packed = packed
-        self.head = head_of(self.lm)
-        self.decoder = FusedDecoder(self.lm) if packed and fused and can_fuse(self.lm) else None
+        self.bfloat16 = bfloat16
+        dtype = torch.bfloat16 if bfloat16 else torch.float32
+        self.decoder = FusedDecoder(self.lm, dtype) if packed and fused and can_fuse(self.lm) else None
+        self.head = head_of(self.lm, dtype if self.decoder else None)
+
+    def precision(self) -> AbstractContextManager[object]:
+        """To be entered around forward and backward: bfloat16 products, through autocast where the blocks do not see to it."""
+        autocast = self.bfloat16 and self.decoder is None
+        return torch.autocast(self.device.type, torch.bfloat16) if autocast else nullcontext()
 
     def completions(self, batch: MicroBatch) -> Tensor:
         """Hidden states that predict each completion token, sample by sample in the order of `batch`. [N, H]"""
@@ -118,6 +125,7 @@ class PolicyForward:
 
     def finish(self) -> None:
         """Gradients that were collected on the side reach the parameters."""
+        self.head.finish()
         if self.decoder is not None:
             self.decoder.finish()
 

@@ -34,7 +34,7 @@ def can_fuse(lm: Any) -> bool:
     """Whether `lm` is of the family, float32 on CPU, with plain (or LoRA) linear layers and rotation of whole heads."""
     if type(lm).__name__ not in FAMILY or lm.config.hidden_act != "silu":
         return False
-    if lm.device.type != "cpu" or lm.dtype != torch.float32 or torch.is_autocast_enabled("cpu"):
+    if lm.device.type != "cpu" or lm.dtype != torch.float32:
         return False
     head_dim = getattr(lm.config, "head_dim", None) or lm.config.hidden_size // lm.config.num_attention_heads
     if 2 * lm.model.rotary_emb.inv_freq.numel() != head_dim or type(lm.model.embed_tokens) is not nn.Embedding:
@@ -45,14 +45,15 @@ def can_fuse(lm: Any) -> bool:
 
 
 class FusedDecoder:
-    """Hidden states of a packed micro-batch; see the module's docstring."""
+    """Hidden states of a packed micro-batch; see the module's docstring. `dtype` is that of the linear layers' products."""
 
-    def __init__(self, lm: Any) -> None:
+    def __init__(self, lm: Any, dtype: torch.dtype = torch.float32) -> None:
         config = lm.config
         head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         self.embedding: nn.Parameter = lm.model.embed_tokens.weight
         self.rotary = lm.model.rotary_emb
-        self.blocks = [Block(layer, config.num_attention_heads, config.num_key_value_heads, head_dim) for layer in lm.model.layers]
+        shape = (config.num_attention_heads, config.num_key_value_heads, head_dim)
+        self.blocks = [Block(layer, *shape, dtype) for layer in lm.model.layers]
         self.norm = Norm(lm.model.norm)
         trains = any(p.requires_grad for p in lm.parameters())
         self.anchor = torch.zeros(1, requires_grad=trains)

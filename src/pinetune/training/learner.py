@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -100,8 +100,8 @@ class GrpoLearner:
 
     def _try_gradients(self, samples: Sequence[TrainSample], num_tokens: int) -> tuple[Tensor, Metrics]:
         loss, metrics = torch.zeros((), device=self.device), Metrics()
-        with self._precision():
-            forward = PolicyForward(self.loaded.model)
+        forward = PolicyForward(self.loaded.model, bfloat16=self.settings.bfloat16)
+        with forward.precision():
             for batch in pack(samples, self.token_budget):
                 part, part_metrics = self._backward(forward, batch, num_tokens)
                 loss += part
@@ -126,14 +126,13 @@ class GrpoLearner:
         metrics["entropy"] = metrics["entropy"] / num_tokens
         return loss, metrics
 
-    def _precision(self) -> AbstractContextManager[object]:
-        return torch.autocast(self.device.type, torch.bfloat16) if self.settings.bfloat16 else nullcontext()
-
     def _reference_logprobs(self, batch: MicroBatch) -> Tensor | None:
         if self.settings.loss_settings.kl_coefficient <= 0:
             return None
         with torch.no_grad(), self._reference_model() as model:
-            return completion_logprobs(PolicyForward(model), batch)[0]
+            forward = PolicyForward(model, bfloat16=self.settings.bfloat16)
+            with forward.precision():
+                return completion_logprobs(forward, batch)[0]
 
     @contextmanager
     def _reference_model(self) -> Iterator[torch.nn.Module]:

@@ -18,32 +18,52 @@ from pinetune.models.linear import fast_linear
 from pinetune.training.projection import add_gradient, transposed_product
 
 CHUNK_BYTES = 16 * 2**20  # of logits at a time: they stay in the processor's cache between product, softmax and gradient
-CHUNK_ROWS = 256  # but at least so many tokens, or reading the head's weights would cost more than the product
+LARGEST_CHUNK_BYTES = 128 * 2**20
+CHUNK_ROWS = 512
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Head:
-    """A language-model head: logits = softcap(hidden @ weight.T + bias); `softcap` 0 = none (Gemma 2 caps its logits)."""
+    """A language-model head: logits = softcap(hidden @ weight.T + bias); `softcap` 0 = none (Gemma 2 caps its logits).
+
+    `coarse` is the weight in the type its products are taken in, where that is not its own. Gradients that come by chunk are
+    collected as [H, V], which oneDNN computes and memory adds faster than [V, H]; `finish` hands them to the parameters.
+    """
 
     weight: Tensor  # [V, H]
     bias: Tensor | None = None
     softcap: float = 0.0
+    coarse: Tensor | None = None
+    collected: Tensor | None = None  # [H, V]
+
+    @property
+    def factor(self) -> Tensor:
+        """The weight as it enters products."""
+        return self.weight if self.coarse is None else self.coarse
 
     def logits(self, hidden: Tensor) -> Tensor:
         """[n, H] -> [n, V] in float32."""
-        raw = fast_linear(hidden, self.weight, self.bias).float()
+        bias = None if self.bias is None else self.bias.to(self.factor.dtype)
+        raw = fast_linear(hidden.to(self.factor.dtype) if self.coarse is not None else hidden, self.factor, bias).float()
         return self.softcap * torch.tanh(raw / self.softcap) if self.softcap else raw
 
     def accumulate(self, grad_logits: Tensor, hidden: Tensor) -> None:
         """Add the gradient of raw logits [n, V] given hidden [n, H] to the head's own parameters."""
         if self.weight.requires_grad:
-            # as [H, V], transposed afterwards: oneDNN is faster that way round
-            add_gradient(self.weight, transposed_product(hidden.to(grad_logits.dtype), grad_logits).t())
+            gradient = transposed_product(hidden.to(grad_logits.dtype), grad_logits).to(self.weight.dtype)
+            self.collected = gradient if self.collected is None else self.collected.add_(gradient)
         if self.bias is not None and self.bias.requires_grad:
             add_gradient(self.bias, grad_logits.sum(0))
 
+    def finish(self) -> None:
+        if self.collected is not None:
+            add_gradient(self.weight, self.collected.t())
+            self.collected = None
+
     def chunks(self, num_rows: int) -> Iterator[slice]:
-        size = max(CHUNK_ROWS, CHUNK_BYTES // (4 * self.weight.shape[0]))
+        """Rows taken at once: 16 MB of logits, or 128 MB where that is too few to be worth reading the head's weights for."""
+        bytes_per_row = 4 * self.weight.shape[0]
+        size = max(CHUNK_BYTES // bytes_per_row, min(CHUNK_ROWS, LARGEST_CHUNK_BYTES // bytes_per_row), 64)
         for start in range(0, num_rows, size):
             yield slice(start, min(start + size, num_rows))
 
@@ -106,12 +126,16 @@ def token_logprobs(hidden: Tensor, head: Head, targets: Tensor) -> tuple[Tensor,
     return TokenLogprobs.apply(hidden, head.weight, head.bias, head.softcap, targets)
 
 
-def head_of(causal_lm: Any) -> Head:
-    """The output projection of a Hugging Face causal LM. Raises ModelError where it is not a plain linear layer."""
+def head_of(causal_lm: Any, dtype: torch.dtype | None = None) -> Head:
+    """The output projection of a Hugging Face causal LM, its products in `dtype` (None = its own).
+
+    Raises ModelError where it is not a plain linear layer.
+    """
     module = causal_lm.get_output_embeddings()
     if not isinstance(module, nn.Linear):
         raise ModelError(
             f"{type(causal_lm).__name__}: its output head is a {type(module).__name__}, not a linear layer; leave lm_head out of adapters"
         )
     softcap = getattr(causal_lm.config, "final_logit_softcapping", None) or 0.0
-    return Head(module.weight, module.bias, float(softcap))
+    coarse = None if dtype in (None, module.weight.dtype) else module.weight.detach().to(dtype)
+    return Head(module.weight, module.bias, float(softcap), coarse)

@@ -30,7 +30,10 @@ def add_metrics(total: Metrics, part: Metrics) -> None:
 
 
 def backward_by_chunk(hidden: Tensor, head: Head, targets: Tensor, inputs: LossInputs, loss_of: LossFunction) -> tuple[Tensor, Metrics]:
-    """Token-level losses: add d loss / d parameters to every `.grad`; return (loss, metrics). hidden [N, H] carries the graph."""
+    """Token-level losses: add d loss / d parameters to every `.grad` (the head's on `finish`); return (loss, metrics).
+
+    hidden [N, H] carries the graph.
+    """
     states = hidden.detach()
     grad_hidden = torch.empty_like(states)
     total, metrics = torch.zeros((), device=hidden.device), Metrics()
@@ -45,8 +48,9 @@ def backward_by_chunk(hidden: Tensor, head: Head, targets: Tensor, inputs: LossI
         with torch.no_grad():
             total += loss.detach()
             add_metrics(metrics, part | {"entropy": (entropy * inputs.mask[rows]).sum()})
-            grad_logits = logits_gradient(logits, probabilities, targets[rows], grad_logprobs, head.softcap).to(states.dtype)
-            grad_hidden[rows] = fast_linear(grad_logits, head.weight.t())
+            grad_logits = logits_gradient(logits, probabilities, targets[rows], grad_logprobs, head.softcap)
+            grad_logits = grad_logits.to(states.dtype if head.coarse is None else head.coarse.dtype)
+            grad_hidden[rows] = fast_linear(grad_logits, head.factor.t())
             head.accumulate(grad_logits, states[rows])
     hidden.backward(grad_hidden)
     return total, metrics

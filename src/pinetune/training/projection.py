@@ -18,7 +18,7 @@ from pinetune.models.linear import fast_linear, is_fast
 
 
 def transposed_product(a: Tensor, b: Tensor) -> Tensor:
-    """a.T @ b without copies: a [T, m], b [T, n] -> [m, n]."""
+    """a.T @ b without copies: a [T, m], b [T, n] -> [m, n], of their type (float32 or bfloat16)."""
     if is_fast(a, b) and a.shape[0]:
         return torch.ops.mkldnn._linear_pointwise(a.t(), b.t(), None, "none", [], "")
     return a.t() @ b
@@ -64,15 +64,18 @@ class Projection:
     """Several linear layers of one input as one: x [T, in] -> [T, sum of outs].
 
     `order` reorders the stacked outputs: output i is row order[i] of the stack. Gradients go back to where they belong.
+    With `dtype` bfloat16 the large products are taken in it; inputs, outputs and collected gradients stay float32.
     """
 
-    def __init__(self, modules: Sequence[Any], order: Tensor | None = None) -> None:
+    def __init__(self, modules: Sequence[Any], order: Tensor | None = None, dtype: torch.dtype = torch.float32) -> None:
+        self.dtype = dtype
         self.layers = [getattr(module, "base_layer", module) for module in modules]
         self.adapters = _adapters(modules)
         self.order = order
         weights = [layer.weight.detach() for layer in self.layers]
-        self.weight = self._ordered(weights[0] if len(weights) == 1 else torch.cat(weights))
-        self.bias = self._ordered(_stacked_bias(self.layers))
+        self.weight = self._ordered(weights[0] if len(weights) == 1 else torch.cat(weights)).to(dtype)
+        bias = self._ordered(_stacked_bias(self.layers))
+        self.bias: Tensor | None = None if bias is None else bias.to(dtype)
         self.trains = any(layer.weight.requires_grad for layer in self.layers)
         self._gradient: Tensor | None = None  # [in, sum of outs]
         self._bias_gradient: Tensor | None = None
@@ -95,20 +98,21 @@ class Projection:
         return full
 
     def __call__(self, x: Tensor) -> Tensor:
-        y = fast_linear(x, self.weight, self.bias)
+        y = fast_linear(x.to(self.dtype), self.weight, self.bias).float()
         for adapter, up in zip(self.adapters, self._ups, strict=True):
             y.addmm_(x @ adapter.a.detach().t(), up.t())
         return y
 
     def backward(self, grad: Tensor, x: Tensor) -> Tensor:
         """Collect the weights' gradients; return that of x. grad [T, outs], x [T, in]"""
+        coarse = grad.to(self.dtype)
         if self.trains:
-            gradient = transposed_product(x, grad)
+            gradient = transposed_product(x.to(self.dtype), coarse).float()
             self._gradient = gradient if self._gradient is None else self._gradient.add_(gradient)
             if self.bias is not None:
                 sums = grad.sum(0)
                 self._bias_gradient = sums if self._bias_gradient is None else self._bias_gradient.add_(sums)
-        grad_x = fast_linear(grad, self.weight.t())
+        grad_x = fast_linear(coarse, self.weight.t()).float()
         for i, (adapter, up) in enumerate(zip(self.adapters, self._ups, strict=True)):
             down, grad_down = x @ adapter.a.detach().t(), grad @ up
             gradient = grad.t() @ down

@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -96,8 +95,8 @@ def sft_step(
     num_tokens = sum(num_trained(document) for document in documents)
     optimizer.zero()
     loss = torch.zeros((), device=loaded.device)
-    with torch.autocast(loaded.device.type, torch.bfloat16) if settings.bfloat16 else nullcontext():
-        forward = PolicyForward(loaded.model)
+    forward = PolicyForward(loaded.model, bfloat16=settings.bfloat16)
+    with forward.precision():
         for micro_batch in by_tokens(documents, settings.micro_batch_tokens):
             loss += document_backward(forward, micro_batch, num_tokens)
         forward.finish()
