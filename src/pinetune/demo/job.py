@@ -50,6 +50,7 @@ def job_body(files: dict[str, str], *, quick: bool, seed: int) -> dict[str, Any]
         "max_tokens": 192,  # a thorough answer has about 100
         "thinking_budget": 144,
         "max_refills": 0,
+        "budget_minutes": 6,  # two quiet cores take three; a slow machine still ends with its evidence within eight
         "test_file": files["test"],
     }
     return {
