@@ -1,6 +1,6 @@
 """Makes the plain job's base: a small model that has read part of the public gene-finding tables (see plain_texts.py).
 
-    python benchmarks/rare/plain_base.py --out runs/rare/plain-base --minutes 20
+    python benchmarks/rare/plain_base.py --out runs/rare/plain-base --steps 8000
 
 It has seen no case. The facts cover all genes, those of the held-out cases too, as a general model has read the literature.
 """
@@ -23,7 +23,7 @@ from pinetune.demo.tokenizer import END, train_tokenizer
 
 RECIPE = Recipe(hidden_size=160, num_layers=4, num_heads=4, intermediate_size=480, head_dim=40, row_tokens=512, rows_per_step=6)
 LINES = 12  # findings looked up in one fact text
-FACTS_ALONE = 0.6  # of the time, before the first warm-up text
+FACTS_ALONE = 0.6  # of the steps, before the first warm-up text
 
 
 def make_tokenizer(rng: random.Random) -> Any:
@@ -74,7 +74,7 @@ def recall(model: Any, tokenizer: Any, findings: list[str]) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--minutes", type=float, default=20)
+    parser.add_argument("--steps", type=int, default=8000)
     args = parser.parse_args()
     rng = random.Random(f"plain {RECIPE.seed}")
     tokenizer = make_tokenizer(rng)
@@ -83,7 +83,7 @@ def main() -> None:
     print(f"{model.num_parameters():,} parameters, {len(tokenizer):,} tokens, {len(holders()):,} findings, {pairs:,} pairs")
     sources = [packed(fact_documents(tokenizer, rng), RECIPE.row_tokens), packed(chat_documents(tokenizer, rng), RECIPE.row_tokens)]
     stages = [(0.0, {0: 1.0}), (FACTS_ALONE, {0: 0.4, 1: 0.6})]
-    facts = pretrain(model, sources, stages, RECIPE, args.minutes)
+    facts = pretrain(model, sources, stages, RECIPE, args.steps)
     facts["recall"] = round(recall(model, tokenizer, rng.sample(sorted(holders()), 1000)), 4)
     print(json.dumps(facts))
     save(model, tokenizer, args.out, RECIPE, facts)

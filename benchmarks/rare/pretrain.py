@@ -19,7 +19,7 @@ from pinetune.demo.tokenizer import END, PAD
 IGNORE = -100
 Document = tuple[list[int], list[int]]  # token ids, labels
 Row = tuple[list[int], list[int], list[int]]  # ids, labels shifted to the token they predict, positions
-Stage = tuple[float, dict[int, float]]  # from this share of the time on: source -> share of the rows
+Stage = tuple[float, dict[int, float]]  # from this share of the steps on: source -> share of the rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +36,8 @@ class Recipe:
     row_tokens: int = 640
     rows_per_step: int = 1
     learning_rate: float = 2e-3
-    embedding_rate: float = 2e-4
-    ramp: float = 0.03  # share of the time in which the rates rise
+    embedding_rate: float = 5e-4
+    ramp: float = 0.03  # share of the steps in which the rates rise
 
 
 def new_model(recipe: Recipe, tokenizer: Any) -> Any:
@@ -119,25 +119,26 @@ def make_optimizer(model: Any, recipe: Recipe) -> torch.optim.Optimizer:
     return torch.optim.AdamW(groups, betas=(0.9, 0.98), weight_decay=0.0, fused=True)
 
 
-def pretrain(model: Any, sources: Sequence[Iterator[Row]], stages: Sequence[Stage], recipe: Recipe, minutes: float) -> dict[str, float]:
-    """Train for `minutes` on rows drawn from `sources` by the stage's shares; the rates come down to zero at the end."""
+def pretrain(model: Any, sources: Sequence[Iterator[Row]], stages: Sequence[Stage], recipe: Recipe, steps: int) -> dict[str, float]:
+    """Train for `steps` updates on rows drawn from `sources` by the stage's shares; the rates come down to zero at the end."""
     choose = random.Random(f"mix {recipe.seed}")
     optimizer = make_optimizer(model, recipe)
     peaks = [group["lr"] for group in optimizer.param_groups]
     model.train()
-    began, step, tokens, recent = time.monotonic(), 0, 0, 0.0
-    while (done := (time.monotonic() - began) / (60 * minutes)) < 1:
+    began, tokens, recent = time.monotonic(), 0, 0.0
+    for step in range(steps):
+        done = step / steps
         for group, peak in zip(optimizer.param_groups, peaks, strict=True):
             group["lr"] = peak * rate_at(done, recipe.ramp)
         shares = [shares for start, shares in stages if start <= done][-1]
         rows = [next(sources[i]) for i in choose.choices(list(shares), list(shares.values()), k=recipe.rows_per_step)]
         loss, num = _step(model, optimizer, rows)
         recent = loss if not step else 0.95 * recent + 0.05 * loss
-        step, tokens = step + 1, tokens + num
-        if step % 100 == 0:
-            print(f"step {step}  {100 * done:.0f}%  loss {recent:.3f}  {tokens / (time.monotonic() - began):.0f} tokens/s", flush=True)
+        tokens += num
+        if (step + 1) % 100 == 0:
+            print(f"step {step + 1}/{steps}  loss {recent:.3f}  {tokens / (time.monotonic() - began):.0f} tokens/s", flush=True)
     model.eval()
-    return {"steps": step, "tokens": tokens, "loss": round(recent, 4), "minutes": minutes}
+    return {"steps": steps, "tokens": tokens, "loss": round(recent, 4), "seconds": round(time.monotonic() - began)}
 
 
 def _step(model: Any, optimizer: torch.optim.Optimizer, rows: Sequence[Row]) -> tuple[float, int]:
