@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -275,3 +276,13 @@ def test_a_kill_during_an_evaluation_costs_no_step_and_the_evaluation_is_made_go
     assert [report.step for report in again.evals] == [6, 9, 10]
     assert [report.step for report, _ in again.steps] == [7, 8, 9, 10]
     assert state.best_step == 6
+
+
+def test_sampler_and_learner_that_disagree_stop_the_job(tmp_path: Path) -> None:
+    class Disagreeing(HashLearner):
+        def step(self, samples: Sequence[TrainSample]) -> UpdateReport:
+            return UpdateReport(1, 0.0, 0.0, 0.0, metrics={"logprob_gap_max": 8.8})
+
+    made, _ = parts(tmp_path, ListRecorder())
+    with pytest.raises(JobFailed, match=r"differ by 8\.8 nats"):
+        run(config(), ROWS, replace(made, learner=Disagreeing()))

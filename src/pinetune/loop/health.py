@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Sequence
 
 from pinetune.errors import JobFailed
-from pinetune.records import Group
+from pinetune.records import Group, UpdateReport
 
+MAX_LOGPROB_GAP = 2.0  # nats at any token; float32 agrees within 1e-4, bfloat16 within a few tenths
 MAX_UNGRADED_SHARE = 0.5  # mean over the window; below it, ungraded rollouts are only left out and counted
 WINDOW = 3  # steps
 
@@ -35,3 +36,13 @@ def reasons(groups: Sequence[Group], most: int = 3) -> str:
         (r.grade.error_kind, r.grade.explanation.strip()) for g in groups for r in g.rollouts if r.grade.status != "ok"
     )  # fmt: skip
     return "\n".join(f"{count} x {kind}: {text[-600:]}" for (kind, text), count in found.most_common(most))
+
+
+def check_agreement(update: UpdateReport) -> None:
+    """Raise JobFailed when sampler and learner give the same token different probabilities: then ratios mean nothing."""
+    gap = update.metrics.get("logprob_gap_max", 0.0)
+    if gap > MAX_LOGPROB_GAP:
+        raise JobFailed(
+            f"sampler and learner differ by {gap:.1f} nats on a token, so the model is not computed alike by both; "
+            "please report the model's architecture, and train another model meanwhile"
+        )

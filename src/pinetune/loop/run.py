@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from pinetune.loop.config import TrainConfig
 from pinetune.loop.curriculum import Curriculum
-from pinetune.loop.health import check_grading
+from pinetune.loop.health import check_agreement, check_grading
 from pinetune.loop.measure import Timing, step_report
 from pinetune.loop.state import Checkpoints, LoopState
 from pinetune.records import EvalReport, Grader, Group, Learner, Recorder, Row, Sampler, TrainSample, UpdateReport
@@ -128,6 +128,7 @@ def _update(groups: Sequence[Group], parts: Parts, timing: Timing) -> UpdateRepo
     began = time.monotonic()
     samples = parts.to_samples([group for group in groups if has_spread(group)])
     update = parts.learner.step(samples) if samples else _nothing_to_learn()
+    check_agreement(update)
     if update.skipped:
         parts.recorder.event("warn", f"No update in this step: {update.skipped}")
     parts.sampler.refresh()

@@ -18,6 +18,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from pinetune.errors import ModelError
 from pinetune.models.load import LoadedModel, quiet
 
+SAMPLING_FIELDS = ("temperature", "top_p", "top_k", "min_p", "typical_p")
+
 
 def save_adapter(loaded: LoadedModel, folder: str | Path) -> Path:
     """Write the LoRA adapter and the tokenizer. Raises ModelError when the model has full weights only."""
@@ -38,14 +40,15 @@ def save_merged(loaded: LoadedModel, folder: str | Path) -> Path:
     with quiet(), whole_folder(folder) as temporary:
         model: PreTrainedModel = copy.deepcopy(loaded.model).merge_and_unload() if loaded.is_lora else loaded.base
         generation = model.generation_config
-        kept = generation.eos_token_id if generation else None
+        kept = copy.deepcopy(generation)
         try:
             if generation:
                 generation.eos_token_id = list(loaded.chat.stop_ids)
+                # Many hub models carry a temperature or top_p without do_sample, which transformers refuses to save.
+                generation.do_sample = generation.do_sample or any(getattr(generation, name, None) for name in SAMPLING_FIELDS)
             model.save_pretrained(temporary)
         finally:
-            if generation:
-                generation.eos_token_id = kept
+            model.generation_config = kept
         loaded.tokenizer.save_pretrained(temporary)
     return Path(folder)
 

@@ -136,6 +136,11 @@ def head_of(causal_lm: Any, dtype: torch.dtype | None = None) -> Head:
         raise ModelError(
             f"{type(causal_lm).__name__}: its output head is a {type(module).__name__}, not a linear layer; leave lm_head out of adapters"
         )
+    for field in ("logits_scaling", "logit_scale"):  # Granite divides by the one, Cohere multiplies by the other
+        if getattr(causal_lm.config, field, None) not in (None, 1, 1.0):
+            raise ModelError(
+                f"{type(causal_lm).__name__} scales its logits ({field}), which training does not follow yet; choose another model"
+            )
     softcap = getattr(causal_lm.config, "final_logit_softcapping", None) or 0.0
     coarse = None if dtype in (None, module.weight.dtype) else module.weight.detach().to(dtype)
     return Head(module.weight, module.bias, float(softcap), coarse)
