@@ -36,6 +36,10 @@ def any_body() -> Iterator[WarmPool]:
     pool.close()
 
 
+# What a grader finds in /tmp, but for the way to an interpreter that lives there itself (a checkout below /tmp).
+IN_TMP = "[name for name in os.listdir('/tmp') if not sys.prefix.startswith('/tmp/' + name + '/')]"
+
+
 def attack(text: str, limits: Limits = QUICK, calls: int = 1) -> Outcome:
     """The last outcome of `calls` calls of a grader with this body."""
     lines = "".join(f"    {line}\n" for line in text.splitlines())
@@ -76,7 +80,7 @@ def attack(text: str, limits: Limits = QUICK, calls: int = 1) -> Outcome:
         ("open(f'/proc/{os.getppid()}/mem', 'r+b')", "PermissionError"),
         ("open(f'/proc/{os.getppid()}/fd/3', 'wb')", "PermissionError"),
         ("raise ValueError(len([p for p in os.listdir('/proc') if p.isdigit()]))", "ValueError: 3"),
-        ("raise ValueError(os.listdir('/dev/shm') + os.listdir('/tmp'))", "ValueError: []"),
+        (f"raise ValueError(os.listdir('/dev/shm') + {IN_TMP})", "ValueError: []"),
     ],
 )  # fmt: skip
 def test_the_host_is_out_of_reach(any_body: WarmPool, text: str, said: str) -> None:
@@ -116,7 +120,7 @@ def test_processes_are_counted() -> None:
 def test_what_a_call_leaves_running_or_in_files_is_gone_before_the_next() -> None:
     text = (
         "left = [p for p in os.listdir('/proc') if p.isdigit() and int(p) > 2 and int(p) != os.getpid()]\n"
-        "if left or os.listdir('/tmp') or os.listdir('/dev/shm'): raise ValueError(left)\n"
+        f"if left or {IN_TMP} or os.listdir('/dev/shm'): raise ValueError(left)\n"
         "os.makedirs('/tmp/a/b')\n"
         "open('/tmp/a/b/c', 'w').write('x')\n"
         "os.symlink('/usr', '/tmp/link')\n"

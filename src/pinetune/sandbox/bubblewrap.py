@@ -29,10 +29,10 @@ def prefix(limits: Limits, worker: Path, environment: Mapping[str, str]) -> list
         *("--unshare-cgroup-try", "--die-with-parent", "--new-session", "--clearenv", "--hostname", "sandbox"),
         *_identity(),
         *(word for name, value in environment.items() for word in ("--setenv", name, value)),
-        *_folders(),
         *("--proc", "/proc", "--dev", "/dev"),
         *("--perms", "1777", "--size", str(64 * MEBIBYTE), "--tmpfs", "/dev/shm"),
         *("--perms", "1777", "--size", str(limits.disk_bytes), "--tmpfs", "/tmp"),
+        *_folders(),  # after /tmp, which would hide an interpreter that lives below it
         *("--ro-bind", str(worker), WORKER_INSIDE),
         *("--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/tmp", "--"),
     ]
