@@ -116,7 +116,9 @@ def test_bad_definitions(definition: Any, said: str) -> None:
     ],
 )
 def test_sources_that_may_define_grade(source: str) -> None:
-    build_grader(PYTHON | {"source": source}, trusted=True).close()
+    grader = build_grader(PYTHON | {"source": source, "name": "mine"}, trusted=True)
+    grader.close()
+    assert grader.name == "mine"
 
 
 def test_every_fault_has_its_line() -> None:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from pinetune.loop.run import Parts, run
 from pinetune.loop.state import LoopState
 from pinetune.models.load import LoadedModel, LoraSettings, load_model
 from pinetune.models.names import find_model
-from pinetune.records import EvalReport, Grader, Group, Recorder, Row, TrainSample
+from pinetune.records import EvalReport, Grader, Recorder, Row
 from pinetune.rollout.run import derive_seed
 from pinetune.runs.folder import RunFolder
 from pinetune.runs.provenance import describe_file, json_sha256, provenance
@@ -35,7 +36,7 @@ from pinetune.sampling.local import LocalSampler
 from pinetune.training.advantages import ADVANTAGES
 from pinetune.training.learner import GrpoLearner
 from pinetune.training.losses import LOSSES, LossSettings
-from pinetune.training.pack import to_samples
+from pinetune.training.pack import batch_to_samples
 from pinetune.training.settings import LearnerSettings
 from pinetune.wire.fine_tuning import JobBody, LoraOptions, PinetuneOptions
 
@@ -134,7 +135,7 @@ def run_prepared(prepared: Prepared, folder: RunFolder, recorder: Recorder) -> L
         grader=prepared.grader,
         recorder=recorder,
         checkpoints=checkpoints,
-        to_samples=_to_samples(prepared.config.advantage),
+        to_samples=partial(batch_to_samples, advantage=ADVANTAGES[prepared.config.advantage]),
         evaluate=_held_out(prepared, sampler) if prepared.valid else None,
     )
     return run(prepared.config, prepared.train, parts)
@@ -161,16 +162,6 @@ def _held_out(prepared: Prepared, sampler: LocalSampler) -> Callable[[int], Eval
 def evidence_options(body: JobBody) -> dict[str, Any]:
     """Where the answers are; rows with the same answer vary together unless there are few possible answers."""
     return {"answer_field": body.pinetune.answer_field, "cluster_by_answer": not body.pinetune.allow_answer_overlap}
-
-
-def _to_samples(advantage: str) -> Callable[[Sequence[Group]], list[TrainSample]]:
-    estimate = ADVANTAGES[advantage]
-
-    def settle(groups: Sequence[Group]) -> list[TrainSample]:
-        advantages_PG = estimate([group.rewards() for group in groups])
-        return [sample for group, advantages_G in zip(groups, advantages_PG, strict=True) for sample in to_samples(group, advantages_G)]
-
-    return settle
 
 
 def _check_names(body: JobBody) -> None:
