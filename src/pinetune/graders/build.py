@@ -11,7 +11,7 @@ from typing import Any, cast
 from pydantic import BaseModel, ValidationError
 
 from pinetune.errors import GraderError
-from pinetune.graders.options import BuildOptions
+from pinetune.graders.options import BuildOptions, Services
 from pinetune.records import Grader
 from pinetune.sandbox.limits import Limits
 from pinetune.wire.base import complaints
@@ -20,7 +20,11 @@ from pinetune.wire.graders import DEFINITIONS, Definition
 # Each module has build(definition, options) -> Grader; it is imported when a grader of its type is built.
 BUILDERS = {
     "string_check": "pinetune.graders.string_check",
+    "text_similarity": "pinetune.graders.text_similarity",
+    "score_model": "pinetune.graders.score_model",
+    "label_model": "pinetune.graders.label_model",
     "python": "pinetune.graders.python",
+    "endpoint": "pinetune.graders.endpoint",
     "multi": "pinetune.graders.multi",
 }
 
@@ -32,6 +36,7 @@ def build_grader(
     unsafe_python: bool = False,
     json_answers: bool = False,
     limits: Limits | None = None,
+    services: Services | None = None,
     path: str = "grader",
 ) -> Grader:
     """The grader that `definition` describes; `path` is its JSON path in what the user wrote, for complaints.
@@ -39,8 +44,9 @@ def build_grader(
     Raises GraderError for a bad definition, MissingToolError where a python grader cannot be confined on this host and
     neither `trusted` (the caller vouches for the source) nor `unsafe_python` (the operator allows it by name) is set.
     `json_answers`: the job has a response_format, so samples carry `output_json`.
+    `services`: what judges ask and embeddings come from; a grader that needs one that is absent is a GraderError.
     """
-    options = BuildOptions(path, "grader", trusted, unsafe_python, json_answers, limits or Limits())
+    options = BuildOptions(path, "grader", trusted, unsafe_python, json_answers, limits or Limits(), services or Services())
     return build_part(parse_definition(definition, path), options)
 
 
@@ -49,7 +55,12 @@ def build_part(definition: Definition, options: BuildOptions) -> Grader:
     kind = cast(Any, definition).type
     if kind not in BUILDERS:
         raise GraderError(f"{options.path}.type: grader type {kind} is not built yet; built are: {', '.join(BUILDERS)}")
-    module = importlib.import_module(BUILDERS[kind])
+    try:
+        module = importlib.import_module(BUILDERS[kind])
+    except ModuleNotFoundError as error:
+        if error.name != BUILDERS[kind]:
+            raise
+        raise GraderError(f"{options.path}.type: grader type {kind} is not built yet") from None
     named = options if options.default_name != "grader" else replace(options, default_name=kind)
     return cast(Grader, module.build(definition, named))
 

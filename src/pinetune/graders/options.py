@@ -2,9 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from pinetune.sandbox.limits import Limits
+
+Embed = Callable[[Sequence[str], str], Sequence[Sequence[float]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What graders ask of the outside, plugged in by the program that runs them; None where it is not configured.
+
+    `ask` answers a judge's prompt. `embed(texts, model name)` gives one vector a text, all of one length.
+    """
+
+    ask: Any = None
+    embed: Embed | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,3 +32,4 @@ class BuildOptions:
     unsafe_python: bool = False  # the operator allows unconfined python graders, by name
     json_answers: bool = False  # the job has a response_format: samples carry output_json
     limits: Limits = field(default_factory=Limits)
+    services: Services = field(default_factory=Services)
