@@ -7,6 +7,7 @@
         GraderError        a grader definition
         ModelError         a model folder, id or architecture
         MissingToolError   something optional is not installed; names the install command
+      BudgetSpent          a judge's budget is spent; the job stops, keeps its checkpoint and goes on when it is raised
       GradingFailed        one answer could not be graded (becomes a Grade with status "error")
       JobFailed            a running job cannot go on; its checkpoints are kept, exit code 1
 
@@ -50,6 +51,10 @@ class ModelError(UserError):
 
 class MissingToolError(UserError):
     """An optional program or package is absent; the message names the install command."""
+
+
+class BudgetSpent(PinetuneError):
+    """The budget for judges is spent. No grade: the work stops where it is, and the message says how to raise the budget."""
 
 
 class GradingFailed(PinetuneError):

@@ -87,6 +87,9 @@ class Grade:
     error_kind: str = ""  # one of OpenAI's error flags, e.g. "python_grader_runtime_error"
     parts: Mapping[str, float] = field(default_factory=dict)
     seconds: float = 0.0
+    # Judges only: model -> prompt_tokens, completion_tokens, total_tokens, cached_tokens; and the model that judged.
+    usage: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    model: str = ""
 
 
 @dataclass(frozen=True, slots=True)
