@@ -29,23 +29,35 @@ class MultiGrader:
         start = time.perf_counter()
         values: dict[str, float] = {}
         said: list[str] = []
+        grades: list[Grade] = []
         for key, grader in self._parts.items():
             grade = grader.grade(completion, row)
+            grades.append(grade)
             if grade.status == "error":
-                seconds = time.perf_counter() - start
-                return Grade("error", explanation=f"{key}: {grade.explanation}", error_kind=grade.error_kind, parts=values, seconds=seconds)
+                why = f"{key}: {grade.explanation}"
+                return Grade("error", 0.0, why, grade.error_kind, values, time.perf_counter() - start, **_cost(grades))
             values[key] = grade.value
             said += [f"{key}: {grade.explanation}"] if grade.explanation else []
         try:
             value = self._formula.value(values)
         except GradingFailed as failure:
-            seconds = time.perf_counter() - start
-            return Grade("error", explanation=str(failure), error_kind=failure.kind, parts=values, seconds=seconds)
-        return Grade("ok", value, explanation="\n".join(said), parts=values, seconds=time.perf_counter() - start)
+            return Grade("error", 0.0, str(failure), failure.kind, values, time.perf_counter() - start, **_cost(grades))
+        return Grade("ok", value, "\n".join(said), parts=values, seconds=time.perf_counter() - start, **_cost(grades))
 
     def close(self) -> None:
         for grader in self._parts.values():
             grader.close()
+
+
+def _cost(grades: list[Grade]) -> dict[str, Any]:
+    """What the judges among the parts used, summed by model; `model` names them all."""
+    usage: dict[str, dict[str, int]] = {}
+    for grade in grades:
+        for model, counts in grade.usage.items():
+            total = usage.setdefault(model, {})
+            for kind, count in counts.items():
+                total[kind] = total.get(kind, 0) + count
+    return {"usage": usage, "model": ", ".join(dict.fromkeys(grade.model for grade in grades if grade.model))}
 
 
 def build(definition: Multi, options: BuildOptions) -> MultiGrader:
