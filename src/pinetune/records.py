@@ -75,6 +75,8 @@ class Completion:
     answer: str  # what graders see: the text after the thinking
     reasoning: str = ""
     reasoning_tokens: int = 0
+    # Calls of the row's tools, as chat completions writes them: {"id", "type": "function", "function": {"name", "arguments": a string}}.
+    tool_calls: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
+from pinetune.graders.ask import Ask, Embed
 from pinetune.sandbox.limits import Limits
-
-Embed = Callable[[Sequence[str], str], Sequence[Sequence[float]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +15,7 @@ class Services:
     `ask` answers a judge's prompt. `embed(texts, model name)` gives one vector a text, all of one length.
     """
 
-    ask: Any = None
+    ask: Ask | None = None
     embed: Embed | None = None
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from pinetune.errors import GradingFailed
 from pinetune.graders.options import BuildOptions
-from pinetune.graders.template import Template, sample_of
+from pinetune.graders.template import Template, scope_of
 from pinetune.records import Completion, Grade, Row
 from pinetune.wire.graders import StringCheck
 
@@ -33,7 +33,7 @@ class StringCheckGrader:
 
     def grade(self, completion: Completion, row: Row) -> Grade:
         start = time.perf_counter()
-        scope = {"item": row.item, "sample": sample_of(completion, json_answers=self._json_answers)}
+        scope = scope_of(completion, row, json_answers=self._json_answers)
         try:
             holds = self._holds(self._input.render(scope), self._reference.render(scope))
         except GradingFailed as failure:

@@ -14,34 +14,74 @@ from dataclasses import dataclass
 from typing import Any
 
 from pinetune.errors import GraderError, GradingFailed
-from pinetune.records import Completion
+from pinetune.records import Completion, Row
 
 NAMESPACES = ("item", "sample")
-EXPRESSION = re.compile(r"\{\{\s*(.*?)\s*\}\}", re.DOTALL)
-STEP = re.compile(r"""\.\s*([^.\[\]{}"']+?)\s*(?=[.\[]|$)|\[\s*(?:(\d+)|"([^"]*)"|'([^']*)')\s*\]""")
+NAME = re.compile(r"""\.([^.\[\]{}"']+)""")
+INDEX = re.compile(r"""\[\s*(?:([0-9]{1,9})|"([^"]*)"|'([^']*)')\s*\]""")
+WHY_NONE: dict[str | int, str] = {"output_json": ": the answer is no JSON, or the job has no response_format"}
+SAMPLE_KEYS = ("output_text", "output_json", "output_tools", "output_audio", "choices")
+
+
+class _Sample(dict[str, Any]):
+    """The `sample` of one answer, each value made when it is first asked for: most templates read the text only.
+
+    A dict that knows only what was asked; `whole` has everything.
+    """
+
+    __slots__ = ("_completion", "_json_answers")
+
+    def __init__(self, completion: Completion, json_answers: bool) -> None:
+        self._completion = completion
+        self._json_answers = json_answers
+        self["output_text"] = completion.answer
+
+    def __missing__(self, key: str) -> Any:
+        self[key] = value = self._make(key)
+        return value
+
+    def _make(self, key: str) -> Any:
+        completion = self._completion
+        if key == "output_json":
+            return _parsed(completion.answer) if self._json_answers else None
+        if key == "output_tools":
+            return [dict(call) for call in completion.tool_calls]
+        if key == "output_audio":
+            return None  # no model here speaks
+        if key == "choices":
+            message = {"role": "assistant", "content": completion.answer, "tool_calls": self["output_tools"]}
+            finish = "tool_calls" if completion.tool_calls else completion.finish
+            return [{"index": 0, "message": message, "finish_reason": finish}]
+        raise KeyError(key)
+
+    def whole(self) -> dict[str, Any]:
+        return {key: self[key] for key in SAMPLE_KEYS}
+
+
+def scope_of(completion: Completion, row: Row, *, json_answers: bool) -> dict[str, Mapping[str, Any]]:
+    """What templates read: `item` is the whole row, `sample` the answer (see `sample_of` for `json_answers`)."""
+    return {"item": row.item, "sample": _Sample(completion, json_answers)}
 
 
 def sample_of(completion: Completion, *, json_answers: bool) -> dict[str, Any]:
-    """The `sample` of OpenAI's graders: output_text, output_json, output_tools, choices, output_audio.
+    """The `sample` of OpenAI's graders: output_text, output_json, output_tools, output_audio, choices.
 
     `json_answers` is True where the job has a `response_format` (and in `graders/run`): then `output_json` holds the
-    parsed answer, or None where the answer is no JSON.
+    parsed answer, or None where the answer is no JSON. `output_tools` are the chat-completions tool calls, whose
+    `function.arguments` is a string.
     """
-    message = {"role": "assistant", "content": completion.answer, "tool_calls": []}
-    return {
-        "output_text": completion.answer,
-        "output_json": _parsed(completion.answer) if json_answers else None,
-        "output_tools": message["tool_calls"],
-        "output_audio": None,
-        "choices": [{"index": 0, "message": message, "finish_reason": completion.finish}],
-    }
+    return _Sample(completion, json_answers).whole()
 
 
 def _parsed(text: str) -> Any:
     try:
-        return json.loads(text)
+        return json.loads(text, parse_constant=_refuse)
     except (ValueError, RecursionError):
         return None
+
+
+def _refuse(word: str) -> Any:
+    raise ValueError(f"{word} is no JSON")  # Python alone would take NaN and Infinity
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +95,14 @@ class Variable:
     def resolve(self, scope: Mapping[str, Any]) -> Any:
         """The value; raises GradingFailed("invalid_variable_error") where a step leads nowhere."""
         value = scope[self.namespace]
+        if not self.steps:
+            return value.whole() if isinstance(value, _Sample) else dict(value)
         for depth, step in enumerate(self.steps):
             value = _follow(value, step, self.text)
             # An answer without JSON or audio has no such key on the hosted product: missing, not the word "null".
             if value is None and depth == 0 and self.namespace == "sample":
-                raise GradingFailed("invalid_variable_error", f"{{{{ {self.text} }}}}: this answer has no sample.{step}")
+                said = f"{_shown(self.text)}: this answer has no sample.{step}{WHY_NONE.get(step, '')}"
+                raise GradingFailed("invalid_variable_error", said)
         return value
 
 
@@ -68,13 +111,20 @@ def _follow(value: Any, step: str | int, text: str) -> Any:
         if isinstance(value, (list, tuple)) and step < len(value):
             return value[step]
         have = f"it has {len(value)} entries" if isinstance(value, (list, tuple)) else f"it is {_kind(value)}, not a list"
-        raise GradingFailed("invalid_variable_error", f"{{{{ {text} }}}}: no entry [{step}]: {have}")
-    if isinstance(value, Mapping):
-        if step in value:
+        raise GradingFailed("invalid_variable_error", f"{_shown(text)}: no entry [{step}]: {have}")
+    if isinstance(value, (dict, Mapping)):  # dict first: asking the abstract class costs more than all the rest
+        try:
             return value[step]
-        keys = ", ".join(sorted(str(key) for key in value)[:12])
-        raise GradingFailed("invalid_variable_error", f"{{{{ {text} }}}}: no field {step!r}; there are: {keys or 'none'}")
-    raise GradingFailed("invalid_variable_error", f"{{{{ {text} }}}}: no field {step!r}: the value there is {_kind(value)}")
+        except KeyError:
+            known = SAMPLE_KEYS if isinstance(value, _Sample) else sorted(str(key) for key in value)
+            there = f"no field {step!r}; there are: {', '.join(known[:12]) or 'none'}"
+            raise GradingFailed("invalid_variable_error", f"{_shown(text)}: {there}") from None
+    raise GradingFailed("invalid_variable_error", f"{_shown(text)}: no field {step!r}: the value there is {_kind(value)}")
+
+
+def _shown(text: str) -> str:
+    """The variable in a message: whole where a person wrote it, cut where a machine did."""
+    return f"{{{{ {text if len(text) <= 100 else text[:100] + '...'} }}}}"
 
 
 def _kind(value: Any) -> str:
@@ -94,11 +144,12 @@ class Template:
     @classmethod
     def parse(cls, text: str, where: str) -> Template:
         """`where` is the JSON path of the text in the grader; raises GraderError for a variable that can never exist."""
+        # By find, not by one regular expression: those go back and forth for hours in a long text of braces or spaces.
         parts: list[str | Variable] = []
         end = 0
-        for match in EXPRESSION.finditer(text):
-            parts += [text[end : match.start()], _variable(match.group(1), where)]
-            end = match.end()
+        while (start := text.find("{{", end)) >= 0 and (close := text.find("}}", start + 2)) >= 0:
+            parts += [text[end:start], _variable(text[start + 2 : close].strip(), where)]
+            end = close + 2
         parts.append(text[end:])
         return cls(tuple(part for part in parts if part != ""))
 
@@ -115,19 +166,29 @@ def as_text(value: Any) -> str:
         return json.dumps(value, ensure_ascii=False)
     except RecursionError:
         raise GradingFailed("invalid_variable_error", "the value is nested too deeply to be written as text") from None
+    except (TypeError, ValueError) as error:
+        raise GradingFailed("invalid_variable_error", f"the value cannot be written as text: {error}") from None
 
 
 def _variable(text: str, where: str) -> Variable:
     namespace = re.match(r"[A-Za-z_]*", text).group()  # type: ignore[union-attr]  # matches the empty string too
     if namespace not in NAMESPACES:
-        raise GraderError(f"{where}: {{{{ {text} }}}}: a variable starts with item. or sample., as in {{{{ item.answer }}}}")
+        raise GraderError(f"{where}: {_shown(text)}: a variable starts with item. or sample., as in {{{{ item.answer }}}}")
     steps: list[str | int] = []
     position = len(namespace)
     while position < len(text):
-        match = STEP.match(text, position)
-        if match is None:
-            raise GraderError(f"{where}: {{{{ {text} }}}}: cannot read {text[position:]!r}; use dots and [index], as in item.a[0].b")
-        name, index, double, single = match.groups()
-        steps.append(int(index) if index is not None else next(part for part in (name, double, single) if part is not None))
+        match = NAME.match(text, position) or INDEX.match(text, position)
+        step = _step(match) if match else ""
+        if match is None or (step == "" and match.re is NAME):
+            rest = text[position : position + 40]
+            raise GraderError(f"{where}: {_shown(text)}: cannot read {rest!r}; use dots and [index], as in item.a[0].b")
+        steps.append(step)
         position = match.end()
     return Variable(text, namespace, tuple(steps))
+
+
+def _step(match: re.Match[str]) -> str | int:
+    if match.re is NAME:
+        return match.group(1).strip()
+    index, double, single = match.groups()
+    return int(index) if index is not None else double if double is not None else single
