@@ -13,7 +13,7 @@ demo
 loop
 reports
 evals
-rollout
+rollout bench
 graders sampling training
 models sandbox
 data runs

@@ -52,7 +52,8 @@ def test_run_that_could_not_grade_shows_why_and_exits_1(files: Path) -> None:
 
 def test_validate(files: Path) -> None:
     result = call(files, "validate", "grader.json")
-    assert (result.exit_code, result.output) == (0, f"{files / 'grader.json'}: grader gene_ranking is valid\n")
+    said = "  python (62 lines): part of Pinetune, runs in a child process with limits"
+    assert (result.exit_code, result.output) == (0, f"{files / 'grader.json'}: grader gene_ranking is valid\n{said}\n")
 
 
 @pytest.mark.parametrize(

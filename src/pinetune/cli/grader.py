@@ -1,22 +1,20 @@
-"""`pinetune grader`: try a grader on one answer before it trains anything, or only check its definition."""
+"""`pinetune grader`: try a grader on one answer, check its definition; `test` and `new` stand in files of their own."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from pinetune.errors import GraderError, UserError
-from pinetune.graders.build import build_grader
+from pinetune.cli.grader_input import AsJson, GraderFile, Unsafe, read_grader, read_object, read_row, read_text
+from pinetune.cli.grader_services import grader_services
+from pinetune.cli.grader_test import test
+from pinetune.errors import UserError
 from pinetune.records import Completion, Grade, Row
 
-grader_app = typer.Typer(help="Run or check a grader.", no_args_is_help=True)
-
-GraderFile = Annotated[Path, typer.Argument(metavar="GRADER.json", help="A grader in OpenAI's JSON, or a job body that holds one.")]
-Unsafe = Annotated[bool, typer.Option("--unsafe-python-graders", help="Run python graders unconfined where the host cannot confine.")]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON object, for programs.")]
+grader_app = typer.Typer(help="Make, check, run and test graders.", no_args_is_help=True)
 
 
 @grader_app.command()
@@ -25,17 +23,21 @@ def run(
     answer: Annotated[str | None, typer.Option(help="The model's answer.")] = None,
     answer_file: Annotated[Path | None, typer.Option(help="A text file with the model's answer.")] = None,
     item: Annotated[Path | None, typer.Option(help="A JSON file with the dataset row (what templates call item).")] = None,
+    data: Annotated[Path | None, typer.Option(help="A dataset file (JSONL) that --row picks the row from.")] = None,
+    row: Annotated[int | None, typer.Option(min=1, help="Number of the row in --data, from 1.")] = None,
     unsafe_python_graders: Unsafe = False,
     as_json: AsJson = False,
 ) -> None:
     """Grade one answer and print the reward, or why it could not be graded (exit code 1)."""
     if (answer is None) == (answer_file is None):
         raise UserError("give the answer with either --answer TEXT or --answer-file FILE")
-    text = answer if answer is not None else _text(answer_file)  # type: ignore[arg-type]  # one of them is set
-    row = Row(index=0, messages=(), item=_object(item, "an item") if item else {})
-    grader = build_grader(_definition(grader_file), unsafe_python=unsafe_python_graders, json_answers=True)
+    if (data is None) != (row is None) or (data is not None and item is not None):
+        raise UserError("give the dataset row with either --item FILE or both --data FILE and --row N")
+    text = answer if answer is not None else read_text(answer_file)  # type: ignore[arg-type]  # one of them is set
+    graded = read_row(data, row) if data and row else Row(0, (), read_object(item, "an item") if item else {})
+    grader = read_grader(grader_file).build(unsafe_python=unsafe_python_graders, services=grader_services())
     try:
-        grade = grader.grade(Completion((), (), (), "stop", text), row)
+        grade = grader.grade(Completion((), (), (), "stop", text), graded)
     finally:
         grader.close()
     typer.echo(_as_json(grader.name, grade) if as_json else _as_text(grader.name, grade))
@@ -44,44 +46,24 @@ def run(
 
 
 @grader_app.command()
-def validate(grader_file: GraderFile, unsafe_python_graders: Unsafe = False) -> None:
-    """Check a grader's definition without grading anything."""
-    grader = build_grader(_definition(grader_file), unsafe_python=unsafe_python_graders)
-    grader.close()
-    typer.echo(f"{grader_file}: grader {grader.name} is valid")
+def validate(grader_file: GraderFile, unsafe_python_graders: Unsafe = False, as_json: AsJson = False) -> None:
+    """Check a grader's definition without grading anything, and say what it is made of and where its python can run."""
+    from pinetune.cli.grader_parts import describe_parts, part_line
 
-
-def _definition(path: Path) -> dict[str, Any]:
-    """The grader in a file: the object itself, or where a job body keeps it."""
-    body = _object(path, "a grader")
-    method = body.get("method")
-    inner = method.get("reinforcement", {}).get("grader") if isinstance(method, dict) else body.get("grader")
-    return inner if isinstance(inner, dict) and "type" not in body else body
-
-
-def _object(path: Path, what: str) -> dict[str, Any]:
-    try:
-        value = json.loads(_text(path))
-    except json.JSONDecodeError as error:
-        raise GraderError(f"{path}:{error.lineno}: not valid JSON: {error.msg}") from None
-    if not isinstance(value, dict):
-        raise GraderError(f"{path}: {what} must be one JSON object")
-    return value
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise GraderError(f"{path}: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise GraderError(f"{path}: not UTF-8 at byte {error.start}") from None
+    grader, parts = describe_parts(read_grader(grader_file).definition, unsafe_python=unsafe_python_graders)
+    if as_json:
+        typer.echo(json.dumps({"valid": True, "name": grader, "parts": parts}, ensure_ascii=False))
+        return
+    typer.echo("\n".join([f"{grader_file}: grader {grader} is valid", *(f"  {part_line(part)}" for part in parts)]))
 
 
 def _as_json(name: str, grade: Grade) -> str:
     fields = ("status", "value", "error_kind", "explanation", "seconds")
     body = {"name": name, **{field: getattr(grade, field) for field in fields}, "parts": dict(grade.parts)}
     return json.dumps(body if grade.status == "ok" else body | {"value": None}, ensure_ascii=False)
+
+
+grader_app.command()(test)
 
 
 def _as_text(name: str, grade: Grade) -> str:
