@@ -94,7 +94,6 @@ PYTHON = {"type": "python", "source": "def grade(sample, item):\n    return 1.0\
         (PYTHON | {"source": PYTHON["source"] + "#" * 256_000}, "a grader's source must be smaller than 256000 bytes"),
         (PYTHON | {"source": "def grade(sample, item): return 1\0"}, "null bytes"),
         (PYTHON | {"source": "x = " + "(" * 50_000}, "grader.source: "),
-        ({"type": "endpoint", "url": "http://localhost"}, "grader.type: grader type endpoint is not built yet"),
     ],
 )
 def test_bad_definitions(definition: Any, said: str) -> None:

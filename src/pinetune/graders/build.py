@@ -15,7 +15,7 @@ from pinetune.graders.options import BuildOptions, Services
 from pinetune.records import Grader
 from pinetune.sandbox.limits import Limits
 from pinetune.wire.base import complaints
-from pinetune.wire.graders import DEFINITIONS, Definition
+from pinetune.wire.graders import DEFINITIONS, Definition, Endpoint
 
 # Each module has build(definition, options) -> Grader; it is imported when a grader of its type is built.
 BUILDERS = {
@@ -37,6 +37,7 @@ def build_grader(
     json_answers: bool = False,
     limits: Limits | None = None,
     services: Services | None = None,
+    endpoint_seconds: float = 600.0,
     path: str = "grader",
 ) -> Grader:
     """The grader that `definition` describes; `path` is its JSON path in what the user wrote, for complaints.
@@ -45,8 +46,11 @@ def build_grader(
     neither `trusted` (the caller vouches for the source) nor `unsafe_python` (the operator allows it by name) is set.
     `json_answers`: the job has a response_format, so samples carry `output_json`.
     `services`: what judges ask and embeddings come from; a grader that needs one that is absent is a GraderError.
+    `endpoint_seconds`: how long an endpoint grader waits for each reply.
     """
-    options = BuildOptions(path, "grader", trusted, unsafe_python, json_answers, limits or Limits(), services or Services())
+    options = BuildOptions(
+        path, "grader", trusted, unsafe_python, json_answers, limits or Limits(), services or Services(), endpoint_seconds
+    )
     return build_part(parse_definition(definition, path), options)
 
 
@@ -83,5 +87,8 @@ def parse_definition(definition: Mapping[str, Any] | BaseModel, path: str = "gra
     try:
         return shape.model_validate(dict(body))
     except ValidationError as error:
-        lines = [f"{path}.{where}: {what}" if where else f"{path}: {what}" for where, what in complaints(error, shape)]
+        faults = complaints(error, shape)
+        if shape is Endpoint:  # a header's value may be a key: say what is wrong, not what it is
+            faults = [(where, what.split(", not ")[0] if where.startswith("headers") else what) for where, what in faults]
+        lines = [f"{path}.{where}: {what}" if where else f"{path}: {what}" for where, what in faults]
         raise GraderError("\n".join(lines)) from None

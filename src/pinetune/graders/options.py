@@ -30,3 +30,4 @@ class BuildOptions:
     json_answers: bool = False  # the job has a response_format: samples carry output_json
     limits: Limits = field(default_factory=Limits)
     services: Services = field(default_factory=Services)
+    endpoint_seconds: float = 600.0  # for each request to an endpoint grader

@@ -81,8 +81,8 @@ class LabelModel(Definition):
 class Endpoint(Definition):
     type: Literal["endpoint"]
     url: str
-    headers: dict[str, str] | None = None
-    rate_limit: int | None = None
+    headers: dict[str, str] | None = Field(default=None, repr=False)  # may hold keys: never shown, see `shown`
+    rate_limit: int | None = Field(default=None, ge=1)  # requests a minute
 
 
 class Multi(Definition):
