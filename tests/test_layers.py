@@ -14,6 +14,7 @@ loop
 reports
 evals
 rollout bench
+judges
 graders sampling training
 models sandbox
 data runs
@@ -28,6 +29,7 @@ HEAVY = {
     "transformers": {"models", "sampling", "training", "loop", "demo"},
     "peft": {"models", "training"},
     "matplotlib": {"reports"},
+    "openai": {"judges"},
     "typer": {"cli", "demo"},
 }
 

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-HEAVY = ("torch", "transformers", "peft", "ray", "polars", "matplotlib", "scipy")
+HEAVY = ("torch", "transformers", "peft", "ray", "polars", "matplotlib", "scipy", "openai")
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,8 @@ def _string(block: Mapping[str, Any], key: str, path: str) -> str:
 
 
 def _text(template: Template) -> Part:
-    return lambda scope: {"type": "text", "text": template.render(scope)}
+    # Half a surrogate pair (JSON's escapes can write one) cannot be sent as UTF-8.
+    return lambda scope: {"type": "text", "text": template.render(scope).encode("utf-8", "replace").decode()}
 
 
 def _image(template: Template, detail: Any) -> Part:
