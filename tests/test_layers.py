@@ -16,7 +16,7 @@ evals
 rollout bench
 judges
 graders sampling training
-models sandbox
+models sandbox store
 data runs
 wire
 settings
@@ -29,6 +29,9 @@ HEAVY = {
     "transformers": {"models", "sampling", "training", "loop", "demo"},
     "peft": {"models", "training"},
     "matplotlib": {"reports"},
+    "sqlalchemy": {"store"},
+    "alembic": {"store"},
+    "fsspec": {"store"},
     "openai": {"judges"},
     "typer": {"cli", "demo"},
 }

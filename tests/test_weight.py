@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-HEAVY = ("torch", "transformers", "peft", "ray", "polars", "matplotlib", "scipy", "openai")
+HEAVY = ("torch", "transformers", "peft", "ray", "polars", "matplotlib", "scipy", "openai", "sqlalchemy")
 
 
 @pytest.mark.parametrize(

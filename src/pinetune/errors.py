@@ -10,6 +10,13 @@
       BudgetSpent          a judge's budget is spent; the job stops, keeps its checkpoint and goes on when it is raised
       GradingFailed        one answer could not be graded (becomes a Grade with status "error")
       JobFailed            a running job cannot go on; its checkpoints are kept, exit code 1
+      StoreError           the database or the files cannot do it; nothing was half-written
+        StoreBusy          another process holds the lock; try again
+        StoreFull          no space left on the disk
+        NotFound           no such object for this project; carries kind and id
+        MoveRefused        the object's state does not allow it; carries status and move
+        LeaseLost          this worker no longer holds the job; its write was refused
+        TooLarge           more bytes than allowed; carries the limit
 
 A bad rollout is data (a status on a record), a bad config is an exception.
 """
@@ -67,3 +74,43 @@ class GradingFailed(PinetuneError):
 
 class JobFailed(PinetuneError):
     """A running job cannot go on. What it saved so far is kept."""
+
+
+class StoreError(PinetuneError):
+    """The database or the file store cannot do it. What was asked for happened as a whole or not at all."""
+
+
+class StoreBusy(StoreError):
+    """Another process holds the database's lock for longer than we wait."""
+
+
+class StoreFull(StoreError):
+    """The disk is full."""
+
+
+class NotFound(StoreError):
+    """There is no such object, or it is another project's: the caller learns no difference."""
+
+    def __init__(self, kind: str, id: str) -> None:
+        self.kind, self.id = kind, id
+        super().__init__(f"No such {kind}: {id}")
+
+
+class MoveRefused(StoreError):
+    """The object's state does not allow the move."""
+
+    def __init__(self, message: str, status: str, move: str) -> None:
+        self.status, self.move = status, move
+        super().__init__(message)
+
+
+class LeaseLost(StoreError):
+    """The job went to another worker, was cancelled or is done; whoever still works on it must stop."""
+
+
+class TooLarge(StoreError):
+    """More bytes than allowed."""
+
+    def __init__(self, message: str, limit: int) -> None:
+        self.limit = limit
+        super().__init__(message)

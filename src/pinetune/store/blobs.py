@@ -1,0 +1,169 @@
+"""File contents, by id, in a local folder or anywhere fsspec reaches. No name a user chose ever becomes a path."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, cast
+
+import fsspec
+
+from pinetune.errors import NotFound, StoreError, StoreFull, TooLarge
+from pinetune.store import ids
+
+CHUNK = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    bytes: int
+    sha256: str
+    md5: str
+
+
+class Blobs:
+    """Whole contents under ids: readers see all of a blob or none."""
+
+    def __init__(self, url: str, cache: Path, filesystem: Any = None) -> None:
+        """`filesystem` None = the one the URL names. `cache` holds local copies of remote blobs."""
+        found, root = fsspec.core.url_to_fs(url) if filesystem is None else (filesystem, url)
+        self._fs, self._root, self._cache = found, root.rstrip("/"), cache
+        self.is_local = filesystem is None and type(found).__name__ == "LocalFileSystem"
+
+    def write(self, id: str, chunks: Iterable[bytes], limit: int | None = None) -> Written:
+        """Store the chunks as `id`. Raises TooLarge at the first byte beyond `limit`, StoreFull on a full disk; nothing remains then."""
+        partial, path = self._partial(id), self._path(id)
+        sha256, md5, total = hashlib.sha256(), hashlib.md5(usedforsecurity=False), 0
+        try:
+            with _plainly():
+                self._fs.makedirs(self._root + "/incoming", exist_ok=True)
+                with self._fs.open(partial, "wb") as file:
+                    for chunk in chunks:
+                        total += len(chunk)
+                        if limit is not None and total > limit:
+                            raise TooLarge(f"The file is larger than {limit:,} bytes, the most that is allowed", limit)
+                        sha256.update(chunk)
+                        md5.update(chunk)
+                        file.write(chunk)
+                    self._sync(file)
+                self._publish(partial, path)
+        except BaseException:
+            self._remove(partial)
+            raise
+        return Written(total, sha256.hexdigest(), md5.hexdigest())
+
+    def open(self, id: str) -> IO[bytes]:
+        """A readable, seekable stream. Raises NotFound."""
+        with _plainly():
+            try:
+                return cast("IO[bytes]", self._fs.open(self._path(id), "rb"))
+            except FileNotFoundError:
+                raise NotFound("file content", id) from None
+
+    def chunks(self, id: str, size: int = CHUNK) -> Iterator[bytes]:
+        with self.open(id) as file:
+            while chunk := file.read(size):
+                yield chunk
+
+    def local_path(self, id: str) -> Path:
+        """A path to read the content from: the blob itself, or a copy in the cache. Never write to it."""
+        if self.is_local:
+            path = Path(self._path(id))
+            if not path.exists():
+                raise NotFound("file content", id)
+            return path
+        copy = self._cache / _checked(id)
+        if not copy.exists():
+            self._cache.mkdir(parents=True, exist_ok=True)
+            partial = copy.with_name(f"{copy.name}.{os.getpid()}.partial")
+            with _plainly(), self.open(id) as source, partial.open("wb") as target:
+                shutil.copyfileobj(source, target, CHUNK)
+            partial.replace(copy)
+        return copy
+
+    def delete(self, id: str) -> None:
+        """Gone for good; no complaint when it already is."""
+        self._remove(self._path(id))
+        (self._cache / _checked(id)).unlink(missing_ok=True)
+
+    def ids(self) -> list[str]:
+        """Of all whole blobs."""
+        return self._listed("/blobs")
+
+    def sweep_partials(self, is_old: Callable[[float], bool]) -> int:
+        """Remove what killed writers left behind, where `is_old` says so of its time; how many."""
+        swept = 0
+        for id in self._listed("/incoming"):
+            path = f"{self._root}/incoming/{id}"
+            try:
+                if is_old(self._fs.modified(path).timestamp()):
+                    self._remove(path)
+                    swept += 1
+            except FileNotFoundError:
+                continue
+        return swept
+
+    def age_marker(self, id: str) -> float:
+        """When the blob was written."""
+        return float(self._fs.modified(self._path(id)).timestamp())
+
+    def _listed(self, folder: str) -> list[str]:
+        with _plainly():
+            self._fs.invalidate_cache()
+            if not self._fs.exists(self._root + folder):
+                return []
+            return sorted(name.rsplit("/", 1)[-1] for name in self._fs.ls(self._root + folder, detail=False))
+
+    def _path(self, id: str) -> str:
+        return f"{self._root}/blobs/{_checked(id)}"
+
+    def _partial(self, id: str) -> str:
+        return f"{self._root}/incoming/{_checked(id)}"
+
+    def _sync(self, file: Any) -> None:
+        if self.is_local:
+            file.flush()
+            os.fsync(file.fileno())
+
+    def _publish(self, partial: str, path: str) -> None:
+        self._fs.makedirs(self._root + "/blobs", exist_ok=True)
+        if not self.is_local:
+            self._fs.mv(partial, path)
+            return
+        os.replace(partial, path)
+        folder = os.open(os.path.dirname(path), os.O_RDONLY)  # the rename itself must survive a power cut, too
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+    def _remove(self, path: str) -> None:
+        with _plainly():
+            try:
+                self._fs.rm_file(path)
+            except FileNotFoundError:
+                return
+
+
+def _checked(id: str) -> str:
+    if not ids.SAFE.fullmatch(id):
+        raise NotFound("file content", id)
+    return id
+
+
+@contextmanager
+def _plainly() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StoreFull("The disk that holds the files is full; nothing was stored. Free some space and try again") from error
+        if isinstance(error, FileNotFoundError):
+            raise
+        raise StoreError(f"The file store cannot be used ({error}); check PINETUNE_FILES_URL and its permissions") from error

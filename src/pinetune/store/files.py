@@ -1,0 +1,168 @@
+"""Files people upload and results they download: a row with facts, a blob with the content."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import IO
+
+from sqlalchemy import ColumnElement, Connection, insert, or_, select, update
+
+from pinetune.errors import MoveRefused, NotFound
+from pinetune.store import ids
+from pinetune.store.blobs import CHUNK, Blobs, Written
+from pinetune.store.database import Database, as_row, count
+from pinetune.store.paging import Conditions, Order, columns, page
+from pinetune.store.rows import File, Page
+from pinetune.store.schema import File as FileTable
+from pinetune.store.schema import Job as JobTable
+from pinetune.store.schema import UploadPart as PartTable
+from pinetune.store.states import OPEN
+
+FILES, JOBS, PARTS = columns(FileTable), columns(JobTable), columns(PartTable)
+ORPHAN_SECONDS = 24 * 3600.0  # a blob without a row may belong to an upload in flight; after a day it does not
+
+
+class Files:
+    """Blob first, row second: a file that was acknowledged has both."""
+
+    def __init__(self, database: Database, blobs: Blobs) -> None:
+        self._db = database
+        self._blobs = blobs
+
+    def create(
+        self,
+        project: str,
+        purpose: str,
+        filename: str,
+        content: bytes | IO[bytes] | Iterable[bytes],
+        *,
+        limit: int | None = None,
+        expires_after: float | None = None,
+        status: str = "processed",
+    ) -> File:
+        """Stream `content` into the store. Raises TooLarge beyond `limit` bytes, StoreFull; nothing remains then."""
+        id = ids.new(ids.FILE)
+        written = self._blobs.write(id, _chunks(content), limit)
+        try:
+            with self._db.write() as connection:
+                return insert_file(connection, id, project, purpose, filename, written, self._db.now(), expires_after, status)
+        except BaseException:
+            self._blobs.delete(id)
+            raise
+
+    def get(self, id: str, project: str | None = None) -> File:
+        """Raises NotFound, also for another project's file; project None sees all."""
+        with self._db.read() as connection:
+            return _get(connection, id, project)
+
+    def list(
+        self,
+        project: str | None = None,
+        *,
+        purpose: str | None = None,
+        after: str | None = None,
+        limit: int = 10000,
+        order: Order = "desc",
+    ) -> Page[File]:
+        with self._db.read() as connection:
+            scope = [] if project is None else [FILES.c.project == project]
+            filters: Conditions = [FILES.c.deleted_at.is_(None)]
+            if purpose is not None:
+                filters.append(FILES.c.purpose == purpose)
+            return page(connection, FILES, File, scope=scope, filters=filters, after=after, limit=limit, order=order)
+
+    def open(self, id: str, project: str | None = None) -> IO[bytes]:
+        """The content, as a readable stream."""
+        self.get(id, project)
+        return self._blobs.open(id)
+
+    def chunks(self, id: str, project: str | None = None) -> Iterator[bytes]:
+        """The content in pieces of 1 MiB. Raises NotFound here, not at the first piece."""
+        self.get(id, project)
+        return self._blobs.chunks(id)
+
+    def local_path(self, id: str, project: str | None = None) -> Path:
+        """Where a program can read the content from, by path; a copy where the files live on another machine. Read only."""
+        self.get(id, project)
+        return self._blobs.local_path(id)
+
+    def set_status(self, id: str, status: str, details: str | None = None) -> File:
+        """processed, or error with what is wrong."""
+        with self._db.write() as connection:
+            connection.execute(update(FILES).where(FILES.c.id == id).values(status=status, status_details=details))
+            return _get(connection, id, None)
+
+    def delete(self, id: str, project: str | None = None) -> None:
+        """Remove the content and hide the row. Raises MoveRefused while a job that has not ended needs the file."""
+        with self._db.write() as connection:
+            _get(connection, id, project, lock=True)  # first held, then judged: a job created meanwhile is seen below
+            if not hide(connection, id, self._db.now()):
+                where = (_uses(id), JOBS.c.status.in_(OPEN))
+                job = connection.execute(select(JOBS.c.id, JOBS.c.status).where(*where).limit(1)).one()
+                text = f"Cannot delete {id}: job {job.id}, which is {job.status}, needs it; cancel the job or wait for its end"
+                raise MoveRefused(text, job.status, "delete")
+        self._blobs.delete(id)
+
+    def sweep(self) -> int:
+        """Remove expired files, contents of deleted files that a killed process left, and unfinished writes of a day ago; how many."""
+        now = self._db.now()
+        with self._db.write() as connection:
+            late = connection.execute(select(FILES.c.id).where(FILES.c.expires_at <= now, FILES.c.deleted_at.is_(None))).scalars().all()
+            swept = sum(hide(connection, id, now) for id in late)
+        for id in self._blobs.ids():
+            with self._db.read() as connection:
+                row = connection.execute(select(FILES.c.deleted_at).where(FILES.c.id == id)).one_or_none()
+                part = connection.execute(select(PARTS.c.id).where(PARTS.c.id == id)).one_or_none()
+            if part is not None or (row is not None and row.deleted_at is None):
+                continue
+            if row is not None or now - self._blobs.age_marker(id) > ORPHAN_SECONDS:
+                self._blobs.delete(id)
+                swept += 1
+        return swept + self._blobs.sweep_partials(lambda modified: now - modified > ORPHAN_SECONDS)
+
+
+def insert_file(
+    connection: Connection,
+    id: str,
+    project: str,
+    purpose: str,
+    filename: str,
+    written: Written,
+    now: float,
+    expires_after: float | None,
+    status: str = "processed",
+) -> File:
+    row = {
+        "id": id, "created_at": now, "project": project, "purpose": purpose, "filename": filename, "bytes": written.bytes,
+        "sha256": written.sha256, "status": status, "expires_at": None if expires_after is None else now + expires_after,
+    }  # fmt: skip
+    return as_row(File, connection.execute(insert(FILES).values(row).returning(FILES)).one())
+
+
+def hide(connection: Connection, id: str, now: float) -> bool:
+    """Mark as deleted unless a job needs it. False: one does."""
+    used = select(JOBS.c.id).where(_uses(id), JOBS.c.status.in_(OPEN)).exists()
+    where = (FILES.c.id == id, FILES.c.deleted_at.is_(None), ~used)
+    return count(connection, update(FILES).where(*where).values(deleted_at=now, filename="")) == 1
+
+
+def _uses(id: str) -> ColumnElement[bool]:
+    return or_(JOBS.c.training_file == id, JOBS.c.validation_file == id, JOBS.c.test_file == id)
+
+
+def _get(connection: Connection, id: str, project: str | None, lock: bool = False) -> File:
+    query = select(FILES).where(FILES.c.id == id, FILES.c.deleted_at.is_(None))
+    row = connection.execute(query.with_for_update() if lock else query).one_or_none()
+    if row is None or (project is not None and row.project != project):
+        raise NotFound("file", id)
+    return as_row(File, row)
+
+
+def _chunks(content: bytes | IO[bytes] | Iterable[bytes]) -> Iterable[bytes]:
+    if isinstance(content, bytes):
+        return [content]
+    if hasattr(content, "read"):
+        stream: IO[bytes] = content  # type: ignore[assignment]
+        return iter(lambda: stream.read(CHUNK), b"")
+    return content

@@ -1,0 +1,67 @@
+"""A store on a real database file (SQLite, or PostgreSQL where PINETUNE_TEST_POSTGRES_URL names one) with a clock of our own."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from sqlalchemy import create_engine, text
+
+from pinetune.settings import Settings
+from pinetune.store import NewJob, Store
+
+POSTGRES = os.environ.get("PINETUNE_TEST_POSTGRES_URL", "")
+
+
+@dataclass
+class Clock:
+    """Time that passes only when a test says so."""
+
+    time: float = 1000.0
+
+    def __call__(self) -> float:
+        return self.time
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture(
+    params=["sqlite", pytest.param("postgres", marks=pytest.mark.skipif(not POSTGRES, reason="PINETUNE_TEST_POSTGRES_URL is not set"))]
+)
+def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Settings]:
+    if request.param == "sqlite":
+        yield Settings.read({}, home=tmp_path, busy_seconds=5)
+        return
+    name = f"pinetune_test_{secrets.token_hex(6)}"
+    server = create_engine(POSTGRES.replace("postgresql://", "postgresql+psycopg://"), isolation_level="AUTOCOMMIT")
+    with server.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {name}"))
+    yield Settings.read({}, home=tmp_path, busy_seconds=5, database_url=POSTGRES.rsplit("/", 1)[0] + f"/{name}")
+    with server.connect() as connection:
+        connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+    server.dispose()
+
+
+@pytest.fixture
+def store(settings: Settings, clock: Clock) -> Iterator[Store]:
+    with Store.open(settings, now=clock) as opened:
+        yield opened
+
+
+@pytest.fixture
+def new_job(store: Store) -> Callable[..., NewJob]:
+    """A job body on a file that is there."""
+    file = store.files.create("proj_default", "fine-tune", "train.jsonl", b'{"messages": []}\n')
+
+    def make(**changes: object) -> NewJob:
+        fields = {"project": "proj_default", "model": "pinetune-mini", "method": "reinforcement", "body": {"model": "pinetune-mini"}}
+        return NewJob(**{**fields, "training_file": file.id, "seed": 1, **changes})  # type: ignore[arg-type]
+
+    return make
