@@ -52,9 +52,9 @@ def cosine(options: BuildOptions) -> Metric:
     embed = options.services.embed
     if embed is None:
         raise GraderError(
-            f"{options.path}.evaluation_metric: cosine needs text embeddings and none are configured; set PINETUNE_EMBEDDINGS to the "
-            "folder or hub id of an embedding model, or to the base URL of an OpenAI-compatible API (with its key in "
-            "PINETUNE_EMBEDDINGS_KEY), or choose another measure, such as fuzzy_match"
+            f"{options.path}.evaluation_metric: cosine needs text embeddings and none are configured; set PINETUNE_JUDGE_BASE_URL "
+            f"and PINETUNE_JUDGE_API_KEY (an OpenAI-compatible API), or let a local embedding model stand in: PINETUNE_MODEL_ALIASES="
+            f'\'{{"{EMBEDDING_MODEL}": "local:FOLDER"}}\'; or choose another measure, such as fuzzy_match'
         )
 
     def measure(answer: str, reference: str) -> float:
