@@ -106,14 +106,32 @@ def test_a_killed_job_ends_like_an_undisturbed_one(tmp_path: Path, lora: bool) -
 
 
 @pytest.mark.slow
-def test_ctrl_c_writes_a_checkpoint_and_the_same_command_goes_on(tmp_path: Path) -> None:
+def test_the_same_job_runs_once_at_a_time(tmp_path: Path) -> None:
+    from tiny_models import save_tiny
+
+    from pinetune.runs.lock import locked
+
+    job, out = write_job(tmp_path, save_tiny(tmp_path / "tiny")), tmp_path / "run"
+    stopped = subprocess.run([*command(job, out), "--dry-run"], capture_output=True, text=True, timeout=60, check=False)
+    assert stopped.returncode == 0 and not out.exists()
+    finish(job, out)
+    with locked(out):
+        again = subprocess.run(command(job, out), capture_output=True, text=True, timeout=60, check=False)
+    assert again.returncode == 2
+    assert again.stderr.count("\n") == 1 and "another process is running this job" in again.stderr
+    finish(job, out)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_polite_stop_writes_a_checkpoint_and_the_same_command_goes_on(tmp_path: Path, number: signal.Signals) -> None:
     from tiny_models import save_tiny
 
     job, out = write_job(tmp_path, save_tiny(tmp_path / "tiny")), tmp_path / "run"
     process = subprocess.Popen(command(job, out), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
     while 1 not in steps_seen(out) and process.poll() is None:
         time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     said = process.communicate(timeout=60)[0]
     assert process.returncode == 130, said
     assert "The same command goes on from there" in said

@@ -62,6 +62,16 @@ def test_a_refusing_template_names_the_line() -> None:
         ChatFormat(tokenizer).render(row(*MESSAGES, line=9))
 
 
+def test_a_template_without_system_messages_gets_their_words_with_the_users() -> None:
+    tokenizer = make_tokenizer("gemma")
+    refusing = "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+    tokenizer.chat_template = refusing + tokenizer.chat_template
+    chat = ChatFormat(tokenizer)
+    assert chat.render(row(*MESSAGES)) == chat.render(row({"role": "user", "content": "Be brief.\n\nWhich gene?"}))
+    with pytest.raises(DataError, match="System role not supported"):
+        chat.render(row(MESSAGES[0], {"role": "assistant", "content": "Yes."}))
+
+
 def test_no_template() -> None:
     tokenizer = make_tokenizer()
     tokenizer.chat_template = None

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from pinetune.errors import JobError, ModelError
 from pinetune.models.load import LoadedModel, loaded_from
+from pinetune.models.memory import machine_bytes
 from pinetune.records import Completion, Prompt, Row, SamplingParams
 from pinetune.sampling.generic import GenericDecoder
 from pinetune.sampling.local import LocalSampler
-from pinetune.sampling.memory import machine_bytes
 
 Results = dict[tuple[int, int], Completion]
 SCHEMA = {

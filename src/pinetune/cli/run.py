@@ -30,6 +30,7 @@ def run_job(
     from pinetune.loop.finish import finish
     from pinetune.loop.job import open_run, prepare, run_prepared
     from pinetune.runs.folder import RunFolder
+    from pinetune.runs.lock import locked
     from pinetune.runs.recorder import FolderRecorder
 
     known = RunFolder(out)
@@ -41,7 +42,7 @@ def run_job(
         if dry_run:
             return {}
         folder = open_run(prepared, out)
-        with ProgressRecorder(FolderRecorder(folder), console) as recorder:
+        with locked(folder.path), ProgressRecorder(FolderRecorder(folder), console) as recorder:
             state = run_prepared(prepared, folder, recorder)
             if state.stop_reason == "stopped":
                 console.print(f"Stopped after step {state.step}. The same command goes on from there.")

@@ -66,14 +66,19 @@ class ChatFormat:
     def render(self, row: Row) -> Prompt:
         """The row's messages and tools in the chat template, with the assistant's turn opened.
 
-        Token for token what `tokenizer.apply_chat_template(messages, tools=..., add_generation_prompt=True)` gives.
+        Token for token what `tokenizer.apply_chat_template(messages, tools=..., add_generation_prompt=True)` gives. Where the
+        template knows no system message (Gemma), the system's words open the first user message.
         Raises DataError when the template refuses the messages.
         """
         messages = [self._plain(message, row) for message in row.messages]
+        tools = [dict(tool) for tool in row.tools] or None
         try:
-            ids = self._apply(messages, tools=[dict(tool) for tool in row.tools] or None)
+            ids = self._apply(messages, tools=tools)
         except Exception as error:  # templates raise whatever they like (jinja2 errors, KeyError, TypeError)
-            raise DataError(f"{_place(row)}: the chat template of {self.source} refuses these messages: {error}") from error
+            try:
+                ids = self._apply(without_system(messages), tools=tools)
+            except Exception:
+                raise DataError(f"{_place(row)}: the chat template of {self.source} refuses these messages: {error}") from error
         tail = self.tokenizer.decode(ids[-16:], skip_special_tokens=False)
         return Prompt(tuple(ids), thinking_open=tail.rstrip().endswith(self.thinking.open))
 
@@ -155,6 +160,15 @@ class ChatFormat:
         special = {i for i, token in self.tokenizer.added_tokens_decoder.items() if token.special}
         ids = self.tokenizer.encode(tail, add_special_tokens=False) if found else []
         return next((int(i) for i in ids if i in special), None)
+
+
+def without_system(messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The chat with its opening system messages in front of the first user message's text; ValueError where there are none."""
+    first = next((i for i, message in enumerate(messages) if message.get("role") != "system"), 0)
+    if not first or messages[first].get("role") != "user":
+        raise ValueError("no system message followed by a user message")
+    words = [str(message.get("content") or "") for message in messages[: first + 1]]
+    return [{**messages[first], "content": "\n\n".join(words)}, *messages[first + 1 :]]
 
 
 def find_thinking_tags(tokenizer: PreTrainedTokenizerBase, template: str) -> ThinkingTags:

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from pinetune.models.memory import machine_bytes
 from pinetune.sampling.matrix import Matrix
-from pinetune.sampling.memory import machine_bytes
 
 ARCHITECTURES = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM")
 STATIC_ROPE = ("default", "linear", "llama3", "yarn")  # their inverse frequencies do not depend on the length

@@ -1,23 +1,12 @@
-"""How much memory sampling may take, from the size of the machine and not from what is free at the moment:
+"""How much memory the key-value cache may take, from the size of the machine and not from what is free at the moment:
 the schedule of rows, and with it every rounding, must be the same in every run."""
 
 from __future__ import annotations
 
-import os
-
 import torch
 
 from pinetune.models.load import LoadedModel
-
-UNKNOWN_BYTES = 8 * 1024**3  # assumed where the system does not tell (Windows)
-
-
-def machine_bytes() -> int:
-    """Physical memory of this machine."""
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):
-        return UNKNOWN_BYTES
+from pinetune.models.memory import machine_bytes
 
 
 def cache_tokens(loaded: LoadedModel) -> int:

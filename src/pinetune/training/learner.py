@@ -22,6 +22,7 @@ from torch import Tensor
 from pinetune.errors import ModelError
 from pinetune.models.load import LoadedModel
 from pinetune.records import TrainSample, UpdateReport
+from pinetune.training.budget import default_token_budget
 from pinetune.training.forward import PolicyForward, completion_logprobs, completion_targets
 from pinetune.training.losses import LOSSES, SEQUENCE_LEVEL, LossInputs, Metrics, k3_penalty, loss_inputs
 from pinetune.training.optimizer import Optimizer
@@ -30,8 +31,6 @@ from pinetune.training.policy_gradient import add_metrics, backward_by_chunk, ba
 from pinetune.training.randomness import random_state, restore_random_state
 from pinetune.training.settings import LearnerSettings
 
-# Packed tokens of a micro-batch. On a CPU a small one stays in the caches; a GPU wants to be filled.
-CPU_TOKENS, GPU_TOKENS = 4096, 16384
 SMALLEST_BUDGET = 64  # below this, halving again would not save memory: one sample is what does not fit
 
 
@@ -54,7 +53,7 @@ class GrpoLearner:
         )
         if not self.optimizer.parameters:
             raise ModelError(f"{loaded.source} has no trainable parameters")
-        self.token_budget = self.settings.micro_batch_tokens or (CPU_TOKENS if self.device.type == "cpu" else GPU_TOKENS)
+        self.token_budget = self.settings.micro_batch_tokens or default_token_budget(loaded)
         needs_copy = self.settings.loss_settings.kl_coefficient > 0 and not loaded.is_lora
         self._reference = copy.deepcopy(loaded.model).requires_grad_(False) if needs_copy else None
 
