@@ -17,6 +17,7 @@
         MoveRefused        the object's state does not allow it; carries status and move
         LeaseLost          this worker no longer holds the job; its write was refused
         TooLarge           more bytes than allowed; carries the limit
+        PartsWrong         the parts of an upload do not add up; it stays open
 
 A bad rollout is data (a status on a record), a bad config is an exception.
 """
@@ -114,3 +115,7 @@ class TooLarge(StoreError):
     def __init__(self, message: str, limit: int) -> None:
         self.limit = limit
         super().__init__(message)
+
+
+class PartsWrong(StoreError):
+    """The parts of an upload do not add up to what was announced; the upload stays pending."""

@@ -1,9 +1,10 @@
-"""A store on a real database file (SQLite, or PostgreSQL where PINETUNE_TEST_POSTGRES_URL names one) with a clock of our own."""
+"""A store on a real database file (SQLite; PostgreSQL, too, where PINETUNE_TEST_POSTGRES_URL names a server) with our own clock."""
 
 from __future__ import annotations
 
 import os
 import secrets
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,11 +33,18 @@ def clock() -> Clock:
     return Clock()
 
 
-@pytest.fixture(
-    params=["sqlite", pytest.param("postgres", marks=pytest.mark.skipif(not POSTGRES, reason="PINETUNE_TEST_POSTGRES_URL is not set"))]
-)
-def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Settings]:
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SQLite file with the newest schema, to be copied: migrating anew for each test would take most of the tests' time."""
+    home = tmp_path_factory.mktemp("migrated")
+    Store.open(Settings.read({}, home=home), now=Clock()).close()
+    return home / "pinetune.db"
+
+
+@pytest.fixture(params=["sqlite", "postgres"] if POSTGRES else ["sqlite"])
+def settings(request: pytest.FixtureRequest, tmp_path: Path, migrated: Path) -> Iterator[Settings]:
     if request.param == "sqlite":
+        shutil.copy(migrated, tmp_path / "pinetune.db")
         yield Settings.read({}, home=tmp_path, busy_seconds=5)
         return
     name = f"pinetune_test_{secrets.token_hex(6)}"
@@ -57,7 +65,7 @@ def store(settings: Settings, clock: Clock) -> Iterator[Store]:
 
 @pytest.fixture
 def new_job(store: Store) -> Callable[..., NewJob]:
-    """A job body on a file that is there."""
+    """Makes job bodies on a file that is there."""
     file = store.files.create("proj_default", "fine-tune", "train.jsonl", b'{"messages": []}\n')
 
     def make(**changes: object) -> NewJob:

@@ -157,6 +157,16 @@ def _checked(id: str) -> str:
     return id
 
 
+def as_chunks(content: bytes | IO[bytes] | Iterable[bytes]) -> Iterable[bytes]:
+    """Bytes, a stream or an iterable, as pieces to write."""
+    if isinstance(content, bytes):
+        return [content]
+    if hasattr(content, "read"):
+        stream: IO[bytes] = content  # type: ignore[assignment]
+        return iter(lambda: stream.read(CHUNK), b"")
+    return content
+
+
 @contextmanager
 def _plainly() -> Iterator[None]:
     try:

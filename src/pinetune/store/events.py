@@ -10,6 +10,7 @@ from sqlalchemy import Connection, insert, select, update
 from pinetune.errors import LeaseLost, NotFound
 from pinetune.store import ids
 from pinetune.store.database import Database, as_row, count
+from pinetune.store.fencing import held
 from pinetune.store.paging import Order, columns, page
 from pinetune.store.rows import Event, Lease, Metric, NewEvent, Page
 from pinetune.store.schema import Event as EventTable
@@ -74,8 +75,7 @@ def lock_job(connection: Connection, by: Lease | str, now: float) -> str:
         if count(connection, update(JOBS).where(JOBS.c.id == by).values(updated_at=now)) == 0:
             raise NotFound("fine-tuning job", by)
         return by
-    held = (JOBS.c.id == by.id, JOBS.c.worker == by.worker, JOBS.c.fence == by.fence)
-    if count(connection, update(JOBS).where(*held).values(updated_at=now)) == 0:
+    if count(connection, update(JOBS).where(*held(JOBS, by)).values(updated_at=now)) == 0:
         raise LeaseLost(f"Worker {by.worker} no longer holds {by.id}")
     return by.id
 

@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Connection, insert, or_, select, update
 
 from pinetune.errors import MoveRefused, NotFound
 from pinetune.store import ids
-from pinetune.store.blobs import CHUNK, Blobs, Written
+from pinetune.store.blobs import Blobs, Written, as_chunks
 from pinetune.store.database import Database, as_row, count
 from pinetune.store.paging import Conditions, Order, columns, page
 from pinetune.store.rows import File, Page
@@ -43,7 +43,7 @@ class Files:
     ) -> File:
         """Stream `content` into the store. Raises TooLarge beyond `limit` bytes, StoreFull; nothing remains then."""
         id = ids.new(ids.FILE)
-        written = self._blobs.write(id, _chunks(content), limit)
+        written = self._blobs.write(id, as_chunks(content), limit)
         try:
             with self._db.write() as connection:
                 return insert_file(connection, id, project, purpose, filename, written, self._db.now(), expires_after, status)
@@ -157,12 +157,3 @@ def _get(connection: Connection, id: str, project: str | None, lock: bool = Fals
     if row is None or (project is not None and row.project != project):
         raise NotFound("file", id)
     return as_row(File, row)
-
-
-def _chunks(content: bytes | IO[bytes] | Iterable[bytes]) -> Iterable[bytes]:
-    if isinstance(content, bytes):
-        return [content]
-    if hasattr(content, "read"):
-        stream: IO[bytes] = content  # type: ignore[assignment]
-        return iter(lambda: stream.read(CHUNK), b"")
-    return content

@@ -11,6 +11,7 @@ from pinetune.errors import LeaseLost, MoveRefused, NotFound
 from pinetune.store import ids
 from pinetune.store.database import Database, as_row
 from pinetune.store.events import insert_events, lock_job
+from pinetune.store.fencing import ended, held
 from pinetune.store.models import insert_model
 from pinetune.store.paging import columns, has_metadata, page
 from pinetune.store.rows import Job, Lease, NewEvent, NewJob, NewModel, Page
@@ -176,12 +177,12 @@ def move(
     if project is not None:
         guard.append(JOBS.c.project == project)
     if lease is not None:
-        guard += [JOBS.c.worker == lease.worker, JOBS.c.fence == lease.fence]
+        guard += held(JOBS, lease)
     new: dict[str, Any] = {"updated_at": now, **(values or {})}
     if move.target is not None:
         new["status"] = move.target
     if move.ends_lease:
-        new |= {"worker": None, "lease_until": None, "fence": JOBS.c.fence + 1}
+        new |= ended(JOBS)
     if move.target in FINAL:
         new |= {"finished_at": now, "estimated_finish": None, "pause_requested": False}
     row = connection.execute(update(JOBS).where(*guard).values(new).returning(JOBS)).one_or_none()
@@ -199,10 +200,8 @@ def move(
 
 def _why_not(connection: Connection, move: Move, id: str, lease: Lease | None, project: str | None) -> Exception:
     job = _get(connection, id, project)
-    if lease is not None:
-        row = connection.execute(select(JOBS.c.worker, JOBS.c.fence).where(JOBS.c.id == id)).one()
-        if (row.worker, row.fence) != (lease.worker, lease.fence):
-            return LeaseLost(f"Worker {lease.worker} no longer holds {id}, which is {job.status}")
+    if lease is not None and connection.execute(select(JOBS.c.id).where(*held(JOBS, lease))).one_or_none() is None:
+        return LeaseLost(f"Worker {lease.worker} no longer holds {id}, which is {job.status}")
     allowed = " or ".join(move.sources)
     verb = move.name.removeprefix("request_")
     return MoveRefused(f"Cannot {verb} job {id}: it is {job.status}, and must be {allowed}", job.status, verb)

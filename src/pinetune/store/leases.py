@@ -15,6 +15,7 @@ from sqlalchemy import Row, case, func, select, update
 from pinetune.errors import LeaseLost, MoveRefused
 from pinetune.store.database import Database, as_row, count
 from pinetune.store.events import insert_events
+from pinetune.store.fencing import held, take_oldest
 from pinetune.store.jobs import move
 from pinetune.store.paging import columns
 from pinetune.store.rows import Job, Lease, NewEvent
@@ -37,14 +38,9 @@ class Leases:
         A queued job starts running; one in `validating_files` stays there until `jobs.validated` or `jobs.fail`.
         """
         now = self._db.now()
-        waiting = (JOBS.c.status.in_(list(states)), JOBS.c.worker.is_(None))
-        oldest = select(JOBS.c.id).where(*waiting).order_by(JOBS.c.seq).limit(1).with_for_update(skip_locked=True).scalar_subquery()
-        values = {
-            "status": case(CLAIM, value=JOBS.c.status, else_=JOBS.c.status), "worker": worker, "lease_until": now + seconds,
-            "fence": JOBS.c.fence + 1, "attempts": JOBS.c.attempts + 1, "updated_at": now,
-        }  # fmt: skip
+        values = {"status": case(CLAIM, value=JOBS.c.status, else_=JOBS.c.status), "updated_at": now}
         with self._db.write() as connection:
-            row = connection.execute(update(JOBS).where(JOBS.c.id == oldest, *waiting).values(values).returning(JOBS)).one_or_none()
+            row = take_oldest(connection, JOBS, [JOBS.c.status.in_(list(states))], worker, now + seconds, values)
             if row is None:
                 return None
             if row.status == "running":
@@ -57,9 +53,8 @@ class Leases:
 
     def renew(self, lease: Lease, seconds: float) -> bool:
         """Hold the job for `seconds` from now. False: it is no longer this worker's (taken over, cancelled); stop working."""
-        held = (JOBS.c.id == lease.id, JOBS.c.worker == lease.worker, JOBS.c.fence == lease.fence)
         with self._db.write() as connection:
-            return count(connection, update(JOBS).where(*held).values(lease_until=self._db.now() + seconds)) == 1
+            return count(connection, update(JOBS).where(*held(JOBS, lease)).values(lease_until=self._db.now() + seconds)) == 1
 
     def expire(self, max_attempts: int = MAX_ATTEMPTS) -> list[str]:
         """Give the jobs of vanished workers back to the queue; their ids. Any worker or server may call it, at any time.

@@ -34,7 +34,7 @@ def page(
     before: str | None = None,
     limit: int = 20,
     order: Order = "desc",
-    by: Sequence[str] = ("seq",),
+    by: Sequence[str] = ("created_at", "seq"),
 ) -> Page[T]:
     """`limit` rows of `scope` and `filters`, sorted by the columns `by`.
 

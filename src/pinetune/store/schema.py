@@ -1,8 +1,8 @@
 """The tables. Everything else in this room reads and writes them; nothing outside it does.
 
-Times are Unix seconds. `seq` counts rows in the order they were stored: lists are paged on it, because many rows share
-a second. `deleted_at` marks what a user deleted: hidden everywhere, its content emptied, its place in a list kept so
-that a script that deletes while it pages goes on. Job states and moves stand in `states.py`.
+Times are Unix seconds. `seq` counts rows in the order they were stored and settles the order of rows of one second.
+`deleted_at` marks what a user deleted: hidden everywhere, its content emptied, its place in a list kept so that a script
+that deletes while it pages goes on. Job states and moves stand in `states.py`.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class ApiKey(Counted, Base):
 
 class File(Counted, Base):
     __tablename__ = "files"
-    project: Mapped[str] = mapped_column(index=True)
+    project: Mapped[str]
     purpose: Mapped[str]
     filename: Mapped[str]
     bytes: Mapped[int]
@@ -84,6 +84,7 @@ class File(Counted, Base):
     status_details: Mapped[str | None]
     expires_at: Mapped[float | None] = mapped_column(index=True)
     deleted_at: Mapped[float | None]
+    __table_args__ = (Index("ix_files_list", "project", "created_at", "seq"), {"sqlite_autoincrement": True})
 
 
 class Upload(Counted, Base):
@@ -107,7 +108,7 @@ class UploadPart(Counted, Base):
 
 class Job(Counted, Leased, Base):
     __tablename__ = "jobs"
-    project: Mapped[str] = mapped_column(index=True)
+    project: Mapped[str]
     updated_at: Mapped[float]
     status: Mapped[str] = mapped_column(index=True)
     pause_requested: Mapped[bool] = mapped_column(default=False)
@@ -135,6 +136,7 @@ class Job(Counted, Leased, Base):
     folder: Mapped[str | None]  # the run folder
     step: Mapped[int] = mapped_column(default=0)  # last step with metrics
     last_position: Mapped[int] = mapped_column(default=0)  # of its newest event
+    __table_args__ = (Index("ix_jobs_list", "project", "created_at", "seq"), {"sqlite_autoincrement": True})
 
 
 class Event(Base):
@@ -210,7 +212,7 @@ class Reply(Counted, Base):
     request: Mapped[dict[str, Any]]  # the other parameters
     body: Mapped[dict[str, Any]]
     deleted_at: Mapped[float | None]
-    __table_args__ = (Index("ix_replies_list", "project", "kind", "seq"), {"sqlite_autoincrement": True})
+    __table_args__ = (Index("ix_replies_list", "project", "kind", "created_at", "seq"), {"sqlite_autoincrement": True})
 
 
 class Eval(Counted, Base):

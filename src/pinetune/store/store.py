@@ -12,6 +12,8 @@ from pinetune.settings import Settings
 from pinetune.store.blobs import Blobs
 from pinetune.store.checkpoints import Checkpoints
 from pinetune.store.database import Database
+from pinetune.store.eval_runs import EvalRuns
+from pinetune.store.evals import Evals
 from pinetune.store.events import Events
 from pinetune.store.files import Files
 from pinetune.store.jobs import Jobs
@@ -19,6 +21,8 @@ from pinetune.store.leases import Leases
 from pinetune.store.migrate import upgrade
 from pinetune.store.models import Models
 from pinetune.store.projects import Keys, Projects
+from pinetune.store.replies import Replies
+from pinetune.store.uploads import Uploads
 from pinetune.store.webhooks import Webhooks
 
 
@@ -36,6 +40,10 @@ class Store:
         self.events = Events(database)
         self.checkpoints = Checkpoints(database, settings.organization)
         self.models = Models(database, settings.model_aliases)
+        self.uploads = Uploads(database, blobs)
+        self.replies = Replies(database)
+        self.evals = Evals(database)
+        self.eval_runs = EvalRuns(database)
         self.webhooks = Webhooks(database)
 
     @classmethod

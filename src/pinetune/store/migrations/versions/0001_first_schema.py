@@ -67,7 +67,7 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("files", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_files_expires_at"), ["expires_at"], unique=False)
-        batch_op.create_index(batch_op.f("ix_files_project"), ["project"], unique=False)
+        batch_op.create_index("ix_files_list", ["project", "created_at", "seq"], unique=False)
 
     op.create_table(
         "jobs",
@@ -112,7 +112,7 @@ def upgrade() -> None:
         sqlite_autoincrement=True,
     )
     with op.batch_alter_table("jobs", schema=None) as batch_op:
-        batch_op.create_index(batch_op.f("ix_jobs_project"), ["project"], unique=False)
+        batch_op.create_index("ix_jobs_list", ["project", "created_at", "seq"], unique=False)
         batch_op.create_index(batch_op.f("ix_jobs_status"), ["status"], unique=False)
         batch_op.create_index(batch_op.f("ix_jobs_training_file"), ["training_file"], unique=False)
         batch_op.create_index(batch_op.f("ix_jobs_validation_file"), ["validation_file"], unique=False)
@@ -167,7 +167,7 @@ def upgrade() -> None:
         sqlite_autoincrement=True,
     )
     with op.batch_alter_table("replies", schema=None) as batch_op:
-        batch_op.create_index("ix_replies_list", ["project", "kind", "seq"], unique=False)
+        batch_op.create_index("ix_replies_list", ["project", "kind", "created_at", "seq"], unique=False)
 
     op.create_table(
         "uploads",
