@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).parents[1] / "src" / "pinetune"
 LAYERS = """
 __main__
 cli
-demo
+demo serving
 loop
 reports
 evals
@@ -33,6 +33,9 @@ HEAVY = {
     "alembic": {"store"},
     "fsspec": {"store"},
     "openai": {"judges"},
+    "fastapi": {"api", "serving"},
+    "starlette": {"api", "serving"},
+    "uvicorn": {"cli"},
     "typer": {"cli", "demo"},
 }
 

@@ -94,21 +94,21 @@ def load_model(
     with quiet(), _told(name):
         model = _open_weights(weights, _dtype(dtype, torch_device), offline)
         tokenizer = _open_tokenizer(str(adapter) if adapter and (adapter / "tokenizer_config.json").is_file() else weights, offline)
-        chat = ChatFormat(tokenizer, generation_eos=_generation_eos(model), source=name)
+        chat = ChatFormat(tokenizer, generation_eos=generation_eos(model), source=name)
         if adapter:
             model = _open_adapter(model, adapter)
         elif lora:
             model = _add_lora(model, lora, seed)
-    return LoadedModel(_prepared(model).to(torch_device), tokenizer, chat, name)
+    return LoadedModel(prepared(model).to(torch_device), tokenizer, chat, name)
 
 
 def loaded_from(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, source: str = "in memory") -> LoadedModel:
     """A model made or opened elsewhere as a LoadedModel."""
-    chat = ChatFormat(tokenizer, generation_eos=_generation_eos(model), source=source)
-    return LoadedModel(_prepared(model), tokenizer, chat, source)
+    chat = ChatFormat(tokenizer, generation_eos=generation_eos(model), source=source)
+    return LoadedModel(prepared(model), tokenizer, chat, source)
 
 
-def _prepared(model: Any) -> Any:
+def prepared(model: Any) -> Any:
     """In eval mode, with fast linear layers and with dropout off in every module, be it a layer or a number handed to attention."""
     use_fast_linear(model)
     model.eval()
@@ -190,14 +190,14 @@ def _open_tokenizer(source: str, offline: bool) -> PreTrainedTokenizerBase:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(source, local_files_only=offline)
         reason = "it has no words"
     except Exception as error:
-        tokenizer, reason = None, _first_line(error)
+        tokenizer, reason = None, first_line(error)
     # Without its files transformers makes an empty tokenizer for some architectures, without a word.
     if tokenizer is None or len(tokenizer.get_vocab()) <= len(tokenizer.added_tokens_decoder):
         raise ModelError(f"{source} has no tokenizer that can be read (tokenizer.json, tokenizer_config.json): {reason}")
     return tokenizer
 
 
-def _generation_eos(model: PreTrainedModel) -> list[int]:
+def generation_eos(model: PreTrainedModel) -> list[int]:
     eos = getattr(model.generation_config, "eos_token_id", None)
     if eos is None:
         eos = getattr(model.config, "eos_token_id", None)
@@ -245,13 +245,13 @@ def _told(source: str) -> Iterator[None]:
         raise
     except Exception as error:
         if Path(source).expanduser().exists():
-            raise ModelError(f"{source} cannot be opened: {_first_line(error)}") from error
+            raise ModelError(f"{source} cannot be opened: {first_line(error)}") from error
         raise ModelError(
-            f"{source} is no local folder and cannot be fetched from the Hugging Face hub ({_first_line(error)}); check the id, "
+            f"{source} is no local folder and cannot be fetched from the Hugging Face hub ({first_line(error)}); check the id, "
             "the network and HF_TOKEN, or copy the model to this machine and give its folder"
         ) from error
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0].rstrip(".")[:200] if lines else type(error).__name__

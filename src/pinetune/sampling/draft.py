@@ -144,7 +144,10 @@ class Draft:
         if not stop:
             return False
         reach = TAIL + max(len(text) for text in stop)
-        tail = self._text(max(self._answer_from, len(self.tokens) - reach), special=False)
+        start = max(self._answer_from, len(self.tokens) - reach)
+        tail = self._text(start, special=False)
+        if start == self._answer_from:
+            tail = tail.lstrip()  # the line breaks between thinking and answer are no part of the answer
         return any(text in tail for text in stop)
 
     def _text(self, start: int, *, special: bool = True) -> str:

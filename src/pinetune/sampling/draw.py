@@ -7,6 +7,8 @@ rows share its batch.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -37,6 +39,48 @@ def draw(logits: Tensor, uniform: Tensor, temperature: float, top_p: float, allo
     return _inverse_cdf(weights if top_p >= 1.0 else _nucleus(weights, top_p), uniform), probs
 
 
+@dataclass(frozen=True, slots=True)
+class Knobs:
+    """How each row of a mixed batch is drawn: `temperature` and `top_p` [R] on the logits' device, and what they need."""
+
+    temperature: Tensor
+    top_p: Tensor
+    greedy: bool  # some row has temperature 0
+    narrow: Tensor | None  # [rows with top_p < 1]; None = no row has
+    untouched: bool  # every row: temperature 1, top_p 1
+
+
+def knobs(temperature: Sequence[float], top_p: Sequence[float], device: torch.device) -> Knobs:
+    narrow = [row for row, share in enumerate(top_p) if share < 1.0]
+    return Knobs(
+        temperature=torch.tensor(temperature, dtype=torch.float32, device=device),
+        top_p=torch.tensor(top_p, dtype=torch.float32, device=device),
+        greedy=any(heat == 0.0 for heat in temperature),
+        narrow=torch.tensor(narrow, device=device) if narrow else None,
+        untouched=not narrow and all(heat == 1.0 for heat in temperature),
+    )
+
+
+def draw_rows(
+    logits: Tensor, uniform: Tensor, how: Knobs, allowed: Tensor | None = None, bias: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """As `draw`, with a temperature and top_p for each row; a row draws what `draw` would draw for it alone.
+
+    `bias` [R, V] is added to the logits before the choice; like `allowed` it does not change the returned probabilities.
+    """
+    probs = torch.softmax(logits, dim=-1)
+    if allowed is None and bias is None and how.untouched:
+        return _inverse_cdf(probs, uniform), probs
+    limited = logits if bias is None else logits + bias
+    limited = limited if allowed is None else limited.masked_fill(~allowed, float("-inf"))
+    heat = how.temperature.masked_fill(how.temperature == 0.0, 1.0) if how.greedy else how.temperature
+    weights = torch.softmax(limited / heat[:, None], dim=-1)
+    if how.narrow is not None:
+        weights[how.narrow] = _nucleus(weights[how.narrow], how.top_p[how.narrow, None])
+    tokens = _inverse_cdf(weights, uniform)
+    return (torch.where(how.temperature == 0.0, limited.argmax(dim=-1), tokens) if how.greedy else tokens), probs
+
+
 def token_logprobs(logits: Tensor, probs: Tensor, tokens: Tensor) -> Tensor:
     """log p(token) [R] under the full softmax at temperature 1, exact also where p underflows."""
     index = tokens.unsqueeze(1)
@@ -46,7 +90,7 @@ def token_logprobs(logits: Tensor, probs: Tensor, tokens: Tensor) -> Tensor:
     return torch.log_softmax(logits, dim=-1).gather(1, index).squeeze(1)
 
 
-def _nucleus(weights: Tensor, top_p: float) -> Tensor:
+def _nucleus(weights: Tensor, top_p: float | Tensor) -> Tensor:
     """Keep the fewest likeliest tokens whose weights reach top_p (Holtzman et al. 2020); the likeliest always stays."""
     ordered, order = weights.sort(dim=-1, descending=True, stable=True)
     before = ordered.cumsum(dim=-1) - ordered

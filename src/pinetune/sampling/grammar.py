@@ -21,6 +21,7 @@ from pinetune.records import JsonSchema
 
 # Compact, spaced and indented JSON, but no endless white space: weak models fall into it where JSON allows any amount.
 WHITESPACE = r"( |\n {0,24})?"
+KEPT = 256  # compiled grammars: a served model sees schemas without end
 
 
 class GrammarCompiler:
@@ -37,11 +38,20 @@ class GrammarCompiler:
     def compile(self, schema: JsonSchema) -> Callable[[], Any]:
         """A maker of fresh grammar states. Raises JobError when the schema is wrong or cannot be enforced."""
         key = json.dumps(schema, sort_keys=True)
+        return self._maker(key, lambda: llguidance.LLMatcher.grammar_from_json_schema(key, overrides={"whitespace_pattern": WHITESPACE}))
+
+    def compile_lark(self, text: str) -> Callable[[], Any]:
+        """The same for a grammar in llguidance's dialect of Lark, whose `%json {...}` embeds a schema."""
+        return self._maker(text, lambda: llguidance.LLMatcher.grammar_from_lark(text))
+
+    def _maker(self, key: str, write_grammar: Callable[[], str]) -> Callable[[], Any]:
         if key not in self._compiled:
-            grammar = llguidance.LLMatcher.grammar_from_json_schema(key, overrides={"whitespace_pattern": WHITESPACE})
+            grammar = write_grammar()
             complaint = llguidance.LLMatcher.validate_grammar(grammar, self._tokenizer)
             if complaint:
                 raise JobError(f"the JSON schema cannot be enforced: {complaint.splitlines()[0]}", param="response_format")
+            if len(self._compiled) >= KEPT:
+                del self._compiled[next(iter(self._compiled))]
             self._compiled[key] = llguidance.LLMatcher(self._tokenizer, grammar)
         prototype = self._compiled[key]
         return lambda: prototype.deep_copy()

@@ -21,13 +21,14 @@ from transformers import PreTrainedModel
 from pinetune.errors import JobError, ModelError
 from pinetune.models.load import LoadedModel
 from pinetune.records import Completion, FinishReason, Prompt, Row, SamplingParams
+from pinetune.sampling.constraints import allowed_next
 from pinetune.sampling.decoder import Decoder, Session
 from pinetune.sampling.draft import Draft, Rules
 from pinetune.sampling.draw import draw, token_logprobs, uniforms
 from pinetune.sampling.family import why_not
 from pinetune.sampling.fused import FusedDecoder
 from pinetune.sampling.generic import GenericDecoder
-from pinetune.sampling.grammar import GrammarCompiler, allowed_tokens
+from pinetune.sampling.grammar import GrammarCompiler
 from pinetune.sampling.memory import cache_tokens
 
 Finished = tuple[int, int, Completion]
@@ -191,7 +192,7 @@ class _Run:
         allowed = None
         if not self.rules.plain:
             imposed = [draft.imposed() for draft in drafts]
-            allowed, single = self._allowed(drafts)
+            allowed, single = allowed_next(drafts, self.vocab_size)
         tokens, probs = draw(logits, uniform, params.temperature, params.top_p, None if allowed is None else allowed.to(logits.device))
         if any(token is not None for token in imposed):
             tokens = torch.tensor([-1 if t is None else t for t in imposed], device=tokens.device).where(
@@ -200,22 +201,6 @@ class _Run:
         logprobs = token_logprobs(logits, probs, tokens)
         chosen, logp = torch.stack((tokens.double(), logprobs.double())).tolist()  # the step's one wait for the device
         return [draft.add(int(chosen[i]), logp[i], imposed[i] is not None or single[i]) for i, draft in enumerate(drafts)]
-
-    def _allowed(self, drafts: list[Draft]) -> tuple[Tensor | None, list[bool]]:
-        matchers = [draft.grammar() for draft in drafts]
-        if all(matcher is None for matcher in matchers):
-            return None, [False] * len(drafts)
-        allowed = allowed_tokens(matchers, self.vocab_size)
-        for row, draft in enumerate(drafts):
-            if (tag := draft.opening_allowed) is not None:
-                allowed[row, tag] = True
-        dead = ~allowed.any(dim=1)
-        if bool(dead.any()):  # a grammar that got stuck (llguidance's own limits): the answer ends as it is
-            for stop in self.rules.stop_ids:
-                allowed[dead, stop] = True
-        # No choice is left where one token is allowed, or where the answer is complete and only stopping is.
-        count, stops = allowed.sum(dim=1), allowed[:, list(self.rules.stop_ids)].sum(dim=1)
-        return allowed, ((count == 1) | (count == stops)).tolist()
 
     def _finish(self, draft: Draft, reason: FinishReason) -> Finished:
         prompt, sample = draft.place

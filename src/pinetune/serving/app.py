@@ -1,0 +1,67 @@
+"""Serving alone as a small application: for tests, and for asking a model over HTTP without the rest of the service."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse
+
+from pinetune.errors import ModelError
+from pinetune.models.names import MINIATURE, find_model
+from pinetune.serving.directory import Memory, ModelDirectory, ServedModel
+from pinetune.serving.routes import router
+from pinetune.serving.service import Service
+from pinetune.wire.errors import ApiProblem
+
+
+class FolderDirectory:
+    """Models known by name: a fixed list, and the bundled miniature. See directory.ModelDirectory."""
+
+    def __init__(self, models: Sequence[ServedModel] = ()) -> None:
+        self._models = {model.id: model for model in [ServedModel(MINIATURE, find_model(MINIATURE)), *models]}
+
+    def resolve(self, model_id: str, project: str = "") -> ServedModel | None:
+        return self._models.get(model_id)
+
+    def list(self, project: str = "") -> Sequence[ServedModel]:
+        return list(self._models.values())
+
+    def delete(self, model_id: str, project: str = "") -> bool:
+        if model_id == MINIATURE:
+            raise ApiProblem(
+                403, f"{MINIATURE} is part of the installation and cannot be deleted", code="model_not_deletable", param="model"
+            )
+        return self._models.pop(model_id, None) is not None
+
+
+def create(directory: ModelDirectory, memory: Memory | None = None, **options: Any) -> FastAPI:
+    """The application; `options` as for service.Service. Its engine stops when the application does."""
+    service = Service(directory, memory, **options)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        service.close()
+
+    app = FastAPI(title="Pinetune serving", lifespan=lifespan)
+    app.state.service = service
+    app.include_router(router(service), prefix="/v1")
+    app.add_exception_handler(ApiProblem, _answer_problem)
+    return app
+
+
+def served_folder(model_id: str, folder: str | Path) -> ServedModel:
+    """A folder with full weights, or with an adapter that names its base, under this id."""
+    path = Path(folder)
+    if not path.is_dir():
+        raise ModelError(f"{path}: no such folder")
+    return ServedModel(model_id, str(path))
+
+
+async def _answer_problem(_: Request, problem: Exception) -> JSONResponse:
+    assert isinstance(problem, ApiProblem)
+    return JSONResponse(problem.body(), status_code=problem.status, headers=problem.headers())
