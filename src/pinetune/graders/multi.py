@@ -62,7 +62,7 @@ def _cost(grades: list[Grade]) -> dict[str, Any]:
 
 def build(definition: Multi, options: BuildOptions) -> MultiGrader:
     where = f"{options.path}.graders"
-    definitions = _by_key(definition.graders, where)
+    definitions = by_key(definition.graders, where)
     formula = Formula.parse(definition.calculate_output, set(definitions), f"{options.path}.calculate_output")
     parts: dict[str, Grader] = {}
     try:
@@ -75,7 +75,7 @@ def build(definition: Multi, options: BuildOptions) -> MultiGrader:
     return MultiGrader(definition.name or options.default_name, parts, formula)
 
 
-def _by_key(graders: dict[str, Any] | list[dict[str, Any]], where: str) -> dict[str, Definition]:
+def by_key(graders: dict[str, Any] | list[dict[str, Any]], where: str) -> dict[str, Definition]:
     """The parts by their key in the formula; a lone grader and a list are keyed by their names."""
     if isinstance(graders, dict) and isinstance(graders.get("type"), str):
         graders = [graders]

@@ -17,7 +17,7 @@ from pinetune.errors import GraderError, GradingFailed
 from pinetune.records import Completion, Row
 
 NAMESPACES = ("item", "sample")
-NAME = re.compile(r"""\.([^.\[\]{}"']+)""")
+NAME = re.compile(r"""\.([^.\[\]{}"'|()+*=<>]+)""")  # a key with one of these is written ["key"]: else a filter would pass as a key
 INDEX = re.compile(r"""\[\s*(?:([0-9]{1,9})|"([^"]*)"|'([^']*)')\s*\]""")
 WHY_NONE: dict[str | int, str] = {"output_json": ": the answer is no JSON, or the job has no response_format"}
 SAMPLE_KEYS = ("output_text", "output_json", "output_tools", "output_audio", "choices")
@@ -181,7 +181,9 @@ def _variable(text: str, where: str) -> Variable:
         step = _step(match) if match else ""
         if match is None or (step == "" and match.re is NAME):
             rest = text[position : position + 40]
-            raise GraderError(f"{where}: {_shown(text)}: cannot read {rest!r}; use dots and [index], as in item.a[0].b")
+            raise GraderError(
+                f"{where}: {_shown(text)}: cannot read {rest!r}; use dots and [index], as in item.a[0].b; there are no filters or sums"
+            )
         steps.append(step)
         position = match.end()
     return Variable(text, namespace, tuple(steps))

@@ -28,7 +28,7 @@ def complaints(error: ValidationError, shape: type[BaseModel]) -> list[tuple[str
 
 def _is_branch(part: int | str) -> bool:
     """pydantic puts the name of a union's branch into the path; users know only their own keys."""
-    return isinstance(part, str) and (part.startswith(("literal[", "constrained-", "function-")) or part in {"int", "float", "str"})
+    return isinstance(part, str) and (part.startswith(("literal[", "constrained-", "function-", "tag-")) or part in {"int", "float", "str"})
 
 
 def _said(fault: Any) -> str:
