@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from pinetune.errors import JobFailed
+from pinetune.errors import BudgetSpent, JobFailed
 from pinetune.loop.config import JobFacts, TrainConfig, parse_job, resolve
 from pinetune.loop.run import Parts, has_spread, run
 from pinetune.loop.state import LoopState
@@ -83,6 +84,22 @@ class DigitGrader:
 class BrokenGrader(DigitGrader):
     def grade(self, completion: Completion, row: Row) -> Grade:
         raise RuntimeError("the grader's disk is full")
+
+
+class PaidGrader(DigitGrader):
+    """Has a purse; like a judge behind its cache, what was graded once is free, also in another session."""
+
+    def __init__(self, known: set[tuple[int, str]], purse: int) -> None:
+        self.known, self.purse, self.lock = known, purse, threading.Lock()
+
+    def grade(self, completion: Completion, row: Row) -> Grade:
+        key = (row.index, completion.answer)
+        with self.lock:
+            if key not in self.known and self.purse == 0:
+                raise BudgetSpent("the budget is spent")
+            self.purse -= key not in self.known
+            self.known.add(key)
+        return super().grade(completion, row)
 
 
 class ListRecorder:
@@ -188,6 +205,51 @@ def test_a_killed_job_resumes_to_the_same_weights_and_rollouts(tmp_path: Path, d
     first = rest.steps[0][0].step
     assert first <= death
     assert [groups for _, groups in rest.steps] == [groups for _, groups in whole.steps[first - 1 :]]
+
+
+@pytest.mark.parametrize("purse", [0, 1, 7, 8, 20])
+def test_a_spent_budget_pauses_the_job_which_then_ends_as_if_undisturbed(tmp_path: Path, purse: int) -> None:
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "paused").mkdir()
+    whole = ListRecorder()
+    made, undisturbed = parts(tmp_path / "whole", whole)
+    run(config(), ROWS, made)
+    known: set[tuple[int, str]] = set()
+    seen: list[StepReport] = []
+    for session in range(60):  # there are 60 pairs of a row and a digit to pay for
+        recorder = ListRecorder()
+        made, resumed = parts(tmp_path / "paused", recorder, grader=PaidGrader(known, purse if session == 0 else 5))
+        state = run(config(), ROWS, made)
+        seen += [report for report, _ in recorder.steps]
+        assert all(report.num_ungraded == 0 for report, _ in recorder.steps)
+        if state.stop_reason == "finished":
+            break
+        assert state.stop_reason == "stopped"
+        assert recorder.events[-1] == f"Paused: the budget is spent. The same command goes on from step {state.step}"
+    assert session > 0
+    assert resumed.weights == undisturbed.weights
+    assert [report.step for report in seen] == list(range(1, 11))
+    assert [report.reward_mean for report in seen] == [report.reward_mean for report, _ in whole.steps]
+
+
+@pytest.mark.parametrize("spent_at", [0, 3, 10])
+def test_a_budget_spent_in_an_evaluation_repeats_only_that(tmp_path: Path, spent_at: int) -> None:
+    recorder = ListRecorder()
+    made, _ = parts(tmp_path, recorder, dict.fromkeys(range(11), 0.5))
+    evaluate = made.evaluate
+    assert evaluate is not None
+
+    def poor(step: int) -> EvalReport:
+        if step == spent_at:
+            raise BudgetSpent("the budget is spent")
+        return evaluate(step)
+
+    paused = run(config(), ROWS, replace(made, evaluate=poor))
+    assert (paused.step, paused.stop_reason) == (spent_at, "stopped")
+    state = run(config(), ROWS, made)
+    assert (state.step, state.stop_reason) == (10, "finished")
+    assert [report.step for report, _ in recorder.steps] == list(range(1, 11))
+    assert [report.step for report in recorder.evals] == [0, 3, 6, 9, 10]
 
 
 def test_the_best_step_is_kept_not_the_last(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from pinetune.cli.console import say_error
 from pinetune.cli.data import data_app
 from pinetune.cli.demo import demo_app
 from pinetune.cli.grader import grader_app
-from pinetune.errors import JobFailed, UserError
+from pinetune.errors import BudgetSpent, JobFailed, UserError
 
 app = typer.Typer(
     name="pinetune",
@@ -67,7 +67,7 @@ def main() -> None:
     except UserError as error:
         say_error(str(error))
         sys.exit(2)
-    except JobFailed as error:
+    except (JobFailed, BudgetSpent) as error:
         say_error(str(error))
         sys.exit(1)
     except KeyboardInterrupt:

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from pinetune.cli.console import duration
 from pinetune.cli.progress import ProgressRecorder, settings_table
+from pinetune.errors import BudgetSpent
 
 
 def run_command(job: Path, out: Path | None, dry_run: bool) -> None:
@@ -49,16 +50,23 @@ def run_job(
                 raise typer.Exit(130)
             console.print(f"[dim]{state.stop_reason} after {state.step} steps, {duration(state.seconds)}[/dim]", highlight=False)
             recorder.training = False
-            return finish(prepared, folder, recorder, state, **evidence)
+            try:
+                return finish(prepared, folder, recorder, state, **evidence)
+            except BudgetSpent as spent:
+                recorder.event("warn", f"Paused: {spent}. Training is done; the same command goes on with the evidence")
+                raise typer.Exit(130) from None
     finally:
-        prepared.grader.close()
+        prepared.close()
 
 
 def _settings(prepared: Any) -> dict[str, Any]:
+    from pinetune.loop.judging import who_judges
+
     config = prepared.config
     shown = {k: v for k, v in config.printed().items() if v not in (None, "", ())}
     rows = f"{len(prepared.train)} training, {len(prepared.valid)} validation, {len(prepared.test)} test"
-    return {"rows": rows, "answers shared with training": _overlap(prepared), **shown}
+    judges = who_judges(prepared.body.method.reinforcement.grader, prepared.judges.settings)
+    return {"rows": rows, "answers shared with training": _overlap(prepared), **({"judges": judges} if judges else {}), **shown}
 
 
 def _overlap(prepared: Any) -> str:

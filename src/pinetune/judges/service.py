@@ -22,17 +22,17 @@ from pinetune.graders.options import Services
 from pinetune.judges.account import Account, Spending
 from pinetune.judges.cache import AnswerCache
 from pinetune.judges.endpoint import Endpoint
-from pinetune.judges.local import LocalJudges, OpenModel
+from pinetune.judges.local import LocalModels, OpenEmbedder, OpenModel
 from pinetune.judges.settings import JudgeSettings, no_endpoint
 
 
 class JudgeService:
     """Used from many threads; cheap to make: nothing is opened before the first question."""
 
-    def __init__(self, settings: JudgeSettings, open_local: OpenModel | None = None) -> None:
+    def __init__(self, settings: JudgeSettings, open_model: OpenModel | None = None, open_embedder: OpenEmbedder | None = None) -> None:
         self.settings = settings
         self._endpoint = Endpoint(settings)
-        self._local = LocalJudges(open_local) if open_local is not None else None
+        self._local = LocalModels(open_model, open_embedder)
         self._places = threading.BoundedSemaphore(settings.concurrency)
         self._lock = threading.Lock()
         self._cache: AnswerCache | None = None
@@ -42,8 +42,9 @@ class JudgeService:
         self._from_cache = 0
 
     def services(self) -> Services:
-        """What `build_grader` takes."""
-        return Services(ask=self.ask, embed=self.embed)
+        """What `build_grader` takes. Without an endpoint or a local stand-in there are no embeddings to ask for."""
+        can_embed = self.settings.base_url or any(map(self.settings.is_local, self.settings.aliases.values()))
+        return Services(ask=self.ask, embed=self.embed if can_embed else None)
 
     def keep_account(self, path: Path) -> None:
         """Count into this file, and go on from what it holds: the budget is a job's, over all its sessions."""
@@ -68,10 +69,12 @@ class JudgeService:
                 self._answers().put(key, {"text": reply.text, "model": reply.model, "usage": dict(reply.usage), "cut": reply.cut})
             return reply
 
-    def embed(self, texts: Sequence[str], model: str) -> list[list[float]]:
+    def embed(self, texts: Sequence[str], model: str) -> Sequence[Sequence[float]]:
         """One vector a text, each asked for once ever. Raises as `ask` does."""
         resolved = self.settings.resolve(model)
-        if not self.settings.base_url or self.settings.is_local(resolved):
+        if self.settings.is_local(resolved):
+            return self._local.embed(texts, resolved)
+        if not self.settings.base_url:
             raise GradingFailed("model_grader_server_error", no_endpoint(model))
         keys = {text: _key(self._endpoint.identity, "embedding", {"model": resolved, "text": text}) for text in texts}
         vectors = {text: self._answers().get(key) for text, key in keys.items()}
@@ -90,8 +93,13 @@ class JudgeService:
 
     @property
     def from_cache(self) -> int:
-        """Questions that needed nobody."""
+        """Questions of this session that needed nobody."""
         return self._from_cache
+
+    @property
+    def was_asked(self) -> bool:
+        """Whether anything was asked in this session."""
+        return self._account is not None or self._from_cache > 0
 
     def close(self) -> None:
         """Idempotent."""
@@ -107,14 +115,12 @@ class JudgeService:
             if not self.settings.base_url:
                 raise GradingFailed("model_grader_server_error", no_endpoint(asked))
             return self._endpoint.identity
-        if self._local is None:
-            raise GradingFailed("model_grader_server_error", f"judge {request.model}: local models cannot judge here; name an endpoint")
         return self._local.identity(request.model)
 
     def _complete(self, request: AskRequest, asked: str) -> AskReply:
         pay = self._payer(request.model, asked)
         with self._place():
-            if self._local is not None and self.settings.is_local(request.model):
+            if self.settings.is_local(request.model):
                 pay({})
                 return self._local.complete(request)
             return self._endpoint.complete(request, pay)

@@ -58,6 +58,9 @@ def finish(
         warnings=[_temperatures(base_greedy, tuned_greedy)],
         **evidence_options(prepared.body),
     )
+    if prepared.judges.was_asked:
+        spent, known = prepared.judges.spending(), prepared.judges.from_cache
+        recorder.event("info", f"Judges were asked {spent}; {known:,} answers of this session were known already")
     recorder.event("info", "The job has successfully completed")
     return summary
 

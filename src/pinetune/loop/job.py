@@ -22,8 +22,10 @@ from pinetune.data.rows import check_lengths, load_rows
 from pinetune.errors import JobError
 from pinetune.evals.evaluate import evaluate
 from pinetune.graders.build import build_grader
+from pinetune.judges.service import JudgeService
 from pinetune.loop.checkpoints import LearnerCheckpoints
 from pinetune.loop.config import JobFacts, TrainConfig, parse_job, resolve
+from pinetune.loop.judging import check_judges, judge_service
 from pinetune.loop.run import Parts, run
 from pinetune.loop.state import LoopState
 from pinetune.models.load import LoadedModel, LoraSettings, load_model
@@ -59,6 +61,12 @@ class Prepared:
     loaded: LoadedModel
     grader: Grader
     config: TrainConfig
+    judges: JudgeService
+
+    def close(self) -> None:
+        """Give back what the grader and the judges hold."""
+        self.grader.close()
+        self.judges.close()
 
 
 def read_job_file(path: Path) -> dict[str, Any]:
@@ -83,14 +91,17 @@ def prepare(raw: Mapping[str, Any], beside: Path, *, seed: int | None = None, tr
     """
     body = parse_job(raw)
     _check_names(body)
+    judges = judge_service(body.pinetune, beside)
     grader = build_grader(
         body.method.reinforcement.grader,
         trusted=trusted_grader,
         unsafe_python=body.pinetune.unsafe_python_graders,
         json_answers=body.method.reinforcement.response_format is not None,
+        services=judges.services(),
         path="method.reinforcement.grader",
     )
     try:
+        check_judges(body.method.reinforcement.grader, judges, beside)
         files = _files(body, beside)
         rows = {role: load_rows(path) for role, path in files.items()}
         overlap = _check_overlaps(body, files, rows)
@@ -102,7 +113,7 @@ def prepare(raw: Mapping[str, Any], beside: Path, *, seed: int | None = None, tr
         raise
     return Prepared(
         body, raw, files, rows["training_file"], rows.get("validation_file", []), rows.get("test_file", []),
-        overlap, source, loaded, grader, config,
+        overlap, source, loaded, grader, config, judges,
     )  # fmt: skip
 
 
@@ -126,6 +137,7 @@ def open_run(prepared: Prepared, out: Path) -> RunFolder:
 
 def run_prepared(prepared: Prepared, folder: RunFolder, recorder: Recorder) -> LoopState:
     """Train to the end, or until asked to stop; the best weights are then in `prepared.loaded`."""
+    prepared.judges.keep_account(folder.judges_file)
     learner = GrpoLearner(prepared.loaded, _learner_settings(prepared))
     sampler = LocalSampler(prepared.loaded)
     checkpoints = LearnerCheckpoints(folder, learner, prepared.loaded)
@@ -252,9 +264,12 @@ def _learner_settings(prepared: Prepared) -> LearnerSettings:
     )
 
 
-# Where it runs and what it is called may change between two sessions of a job; so may its time budget.
+# Where it runs and what it is called may change between two sessions of a job; so may its budgets.
 NOT_IDENTITY = {"training_file", "validation_file", "suffix", "metadata", "pinetune"}
-NOT_IDENTITY_OWN = {"test_file", "budget_minutes", "device", "threads", "micro_batch_tokens"}
+NOT_IDENTITY_OWN = {
+    "test_file", "budget_minutes", "device", "threads", "micro_batch_tokens", "judge_base_url", "judge_concurrency", "judge_timeout",
+    "judge_retries", "judge_budget_tokens", "judge_budget_usd", "judge_prices",
+}  # fmt: skip
 
 
 def _identity(prepared: Prepared) -> str:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from pinetune.errors import BudgetSpent
 from pinetune.loop.config import TrainConfig
 from pinetune.loop.curriculum import Curriculum
 from pinetune.loop.health import check_agreement, check_grading
@@ -42,10 +43,23 @@ def run(config: TrainConfig, train_rows: Sequence[Row], parts: Parts) -> LoopSta
     """Run the job to its end, or until it is asked to stop. The best weights are then in the learner.
 
     `LoopState.stop_reason` says why it ended: "finished", "early stopping", "all prompts solved", "time budget",
-    or "stopped" (resumable; the last weights are kept). Raises JobFailed when grading breaks down.
+    or "stopped" (resumable; the last weights are kept): also when the judges' budget is spent, since to go on with answers
+    that nobody graded would train on luck. Raises JobFailed when grading breaks down.
     """
     curriculum = Curriculum(train_rows, config.seed, config.retire_at)
-    state = _begin_or_resume(config, curriculum, parts)
+    latest = parts.checkpoints.load_latest()
+    state = latest or LoopState()
+    try:
+        _resume(state, config, curriculum, parts) if latest else _begin(state, curriculum, parts)
+        _train(state, config, curriculum, parts)
+    except BudgetSpent as spent:
+        parts.recorder.event("warn", f"Paused: {spent}. The same command goes on from step {state.step}", {"step": state.step})
+        state.stop_reason = "stopped"
+    _finish(state, parts)
+    return state
+
+
+def _train(state: LoopState, config: TrainConfig, curriculum: Curriculum, parts: Parts) -> None:
     while not state.stop_reason:
         began = time.monotonic()
         groups, num_refills, timing = _collect(config, curriculum, state, parts)
@@ -66,8 +80,6 @@ def run(config: TrainConfig, train_rows: Sequence[Row], parts: Parts) -> LoopSta
             _checkpoint(state, curriculum, parts)
         elif state.stop_reason or state.seconds - state.saved_at >= SAVE_EVERY_SECONDS:
             _checkpoint(state, curriculum, parts)
-    _finish(state, parts)
-    return state
 
 
 SAVE_EVERY_SECONDS = 120.0  # between evaluations
@@ -78,26 +90,24 @@ def _eval_due(state: LoopState, config: TrainConfig) -> bool:
     return state.stop_reason != "stopped" and (bool(state.stop_reason) or state.step % config.eval_interval == 0)
 
 
-def _begin_or_resume(config: TrainConfig, curriculum: Curriculum, parts: Parts) -> LoopState:
-    state = parts.checkpoints.load_latest()
-    if state is not None:
-        curriculum.restore(state.curriculum)
-        if state.stop_reason == "stopped" or (state.stop_reason == "time budget" and not _budget_spent(state, config)):
-            state.stop_reason = ""
-        parts.sampler.refresh()
-        parts.recorder.event("info", f"Resumed at step {state.step}")
-        if parts.evaluate is not None and state.judged_step < state.step and _eval_due(state, config):
-            _judge(state, config, parts.evaluate(state.step), parts.recorder)  # stopped or killed between the step and its evaluation
-            _checkpoint(state, curriculum, parts)
-        return state
-    state = LoopState()
+def _resume(state: LoopState, config: TrainConfig, curriculum: Curriculum, parts: Parts) -> None:
+    curriculum.restore(state.curriculum)
+    if state.stop_reason == "stopped" or (state.stop_reason == "time budget" and not _budget_spent(state, config)):
+        state.stop_reason = ""
+    parts.sampler.refresh()
+    parts.recorder.event("info", f"Resumed at step {state.step}")
+    if parts.evaluate is not None and state.judged_step < state.step and _eval_due(state, config):
+        _judge(state, config, parts.evaluate(state.step), parts.recorder)  # stopped or killed between the step and its evaluation
+        _checkpoint(state, curriculum, parts)
+
+
+def _begin(state: LoopState, curriculum: Curriculum, parts: Parts) -> None:
     if parts.evaluate is not None:
         began = time.monotonic()
         report = parts.evaluate(0)
         parts.recorder.evaluation(report)
         state.best_reward, state.seconds = report.reward.value, time.monotonic() - began
     _checkpoint(state, curriculum, parts)
-    return state
 
 
 def _collect(config: TrainConfig, curriculum: Curriculum, state: LoopState, parts: Parts) -> tuple[list[Group], int, Timing]:
@@ -105,12 +115,18 @@ def _collect(config: TrainConfig, curriculum: Curriculum, state: LoopState, part
     began = time.monotonic()
     groups: list[Group] = []
     missing, num_refills = config.batch_size, 0
+    before = curriculum.state()
     for round_ in range(config.max_refills + 1):
         rows = curriculum.draw(missing)
         seed = derive_seed(config.seed, "train", state.step, round_)
-        groups += run_groups(
-            rows, parts.sampler, parts.grader, num_samples=config.group_size, params=config.sampling(), seed=seed
-        )  # fmt: skip
+        try:
+            groups += run_groups(
+                rows, parts.sampler, parts.grader, num_samples=config.group_size, params=config.sampling(), seed=seed
+            )  # fmt: skip
+        except BudgetSpent:
+            curriculum.restore(before)  # the step will be done anew, with these very rows
+            _checkpoint(state, curriculum, parts)
+            raise
         missing = config.batch_size - sum(has_spread(group) for group in groups)
         if missing <= 0 or round_ == config.max_refills:
             break

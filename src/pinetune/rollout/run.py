@@ -2,6 +2,7 @@
 
 Grading overlaps sampling: each completion goes to a thread as soon as it is finished, while the sampler works on the
 others. The result does not depend on how fast grading is: groups come back in row order, rollouts in sample order.
+When the budget for judges is spent the whole call ends with BudgetSpent: what was graded is in the judges' cache.
 """
 
 from __future__ import annotations
@@ -11,9 +12,12 @@ import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
+from pinetune.errors import BudgetSpent
 from pinetune.records import Completion, Grade, Grader, Group, Prompt, Rollout, Row, Sampler, SamplingParams
 
-GRADING_THREADS = 8  # graders wait (a child process, a network), so more than there are cores
+# Graders wait (a child process, a judge), so many more than there are cores; how many of them work at once is capped where
+# they wait: `sandbox.pool` by cores, `judges` by judge_concurrency.
+GRADING_THREADS = 64
 
 
 def derive_seed(*parts: int | str) -> int:
@@ -39,36 +43,50 @@ def run_groups(
     """Sample `num_samples` completions of each row, grade them, and return one Group a row, in row order.
 
     Rollout s of row r is seeded by (seed, r.index, s) alone. `on_group` hears of each group when its last grade is in.
-    A grader that raises is a Grade with status "error", never a lost rollout.
+    A grader that raises is a Grade with status "error", never a lost rollout. Raises BudgetSpent as judges do.
     """
     prompts = [sampler.render(row) for row in rows]
     seeds = [[derive_seed(seed, row.index, s) for s in range(num_samples)] for row in rows]
     completions: list[dict[int, Completion]] = [{} for _ in rows]
     grades: list[dict[int, Future[Grade]]] = [{} for _ in rows]
     groups: list[Group | None] = [None] * len(rows)
+    spent: list[BudgetSpent] = []
 
     def finish_groups() -> None:
         for p, row in enumerate(rows):
-            if groups[p] is None and len(grades[p]) == num_samples and all(f.done() for f in grades[p].values()):
+            if not spent and groups[p] is None and len(grades[p]) == num_samples and all(f.done() for f in grades[p].values()):
                 groups[p] = group = _group(row, prompts[p], seeds[p], completions[p], grades[p])
                 if on_group is not None:
                     on_group(group)
 
     with ThreadPoolExecutor(GRADING_THREADS, thread_name_prefix="grade") as pool:
-        for p, s, completion in sampler.sample(prompts, num_samples, params, seeds):
-            completions[p][s] = completion
-            grades[p][s] = pool.submit(_grade, grader, completion, rows[p])
-            if on_group is not None:
-                finish_groups()
+        try:
+            for p, s, completion in sampler.sample(prompts, num_samples, params, seeds):
+                completions[p][s] = completion
+                grades[p][s] = pool.submit(_grade, grader, completion, rows[p], spent)
+                if spent:
+                    break
+                if on_group is not None:
+                    finish_groups()
+        except BaseException:  # Ctrl-C above all: nobody wants to wait for judges any more
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    if spent:
+        raise spent[0]
     finish_groups()
     return [group for group in groups if group is not None]
 
 
-def _grade(grader: Grader, completion: Completion, row: Row) -> Grade:
+def _grade(grader: Grader, completion: Completion, row: Row, spent: list[BudgetSpent]) -> Grade:
+    """`spent` hears of a spent budget; the grades that are still waiting then ask nobody."""
     try:
-        return grader.grade(completion, row)
+        if not spent:
+            return grader.grade(completion, row)
+    except BudgetSpent as error:
+        spent.append(error)
     except Exception:  # the boundary to foreign code: whatever it raised, this answer could not be graded
         return Grade(status="error", error_kind="other_error", explanation=traceback.format_exc(limit=5))
+    return Grade(status="error", error_kind="other_error", explanation="not graded: the judges' budget is spent")
 
 
 def _group(row: Row, prompt: Prompt, seeds: Sequence[int], completions: dict[int, Completion], grades: dict[int, Future[Grade]]) -> Group:

@@ -7,6 +7,7 @@
     rollouts/           step-00001.parquet: every completion with its grade
     evals/              step-00020.json: held-out reports with every answer; also base, tuned, ranker, ...
     checkpoints/        step-00020/: weights, optimizer, random state
+    judges.sqlite       what judges used so far
     model/  adapter/    the finished weights
     report.html  report/*.png  summary.json
 
@@ -44,6 +45,7 @@ class RunFolder:
         self.rollouts = self.path / "rollouts"
         self.evals = self.path / "evals"
         self.checkpoints = self.path / "checkpoints"
+        self.judges_file = self.path / "judges.sqlite"
         self.model = self.path / "model"
         self.adapter = self.path / "adapter"
         self.report_file = self.path / "report.html"

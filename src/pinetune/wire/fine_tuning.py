@@ -55,6 +55,14 @@ class LoraOptions(Wire):
     alpha: Annotated[float, Field(gt=0)] = 32
 
 
+class JudgePrice(Wire):
+    """US dollars a million tokens."""
+
+    input: Annotated[float, Field(ge=0)]
+    output: Annotated[float, Field(ge=0)]
+    cached_input: Annotated[float, Field(ge=0)] | None = None
+
+
 class PinetuneOptions(Wire):
     """What the hosted API hides. All optional."""
 
@@ -81,6 +89,14 @@ class PinetuneOptions(Wire):
     test_file: str | None = None  # final evidence: no choice is made on it
     answer_field: str | None = None  # the row's key that holds the right answer; found when not told
     allow_answer_overlap: bool = False  # for tasks with few possible answers (yes/no, a label)
+    judge_base_url: str | None = None  # of an OpenAI-compatible endpoint; keys come from the environment only
+    judge_aliases: dict[str, str] = Field(default_factory=dict)  # the name a grader says -> the model that answers
+    judge_concurrency: Annotated[int, Field(ge=1, le=64)] = 16
+    judge_timeout: Annotated[float, Field(gt=0)] = 60.0  # seconds
+    judge_retries: Annotated[int, Field(ge=0, le=20)] = 3
+    judge_budget_tokens: Annotated[int, Field(ge=1)] | None = None
+    judge_budget_usd: Annotated[float, Field(gt=0)] | None = None
+    judge_prices: dict[str, JudgePrice] = Field(default_factory=dict)  # by model
     unsafe_python_graders: bool = False  # run python graders without confinement: only for graders you wrote yourself
 
 

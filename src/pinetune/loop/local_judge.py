@@ -1,0 +1,87 @@
+"""A model in this process as a judge: constrained to the schema, so that even a small one gives a readable verdict.
+
+One question at a time: batches formed by chance of timing would round differently, and a resumed job could then judge
+differently. Many questions at once are what an endpoint is for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pinetune.errors import GradingFailed
+from pinetune.models.load import load_model
+from pinetune.records import JsonSchema, Message, Row, SamplingParams
+from pinetune.rollout.run import derive_seed
+from pinetune.sampling.local import LocalSampler
+
+MAX_TOKENS = 1024  # of a verdict, thinking included, where the grader sets none
+LEAST_TOKENS = 64  # less room than this is no room for a verdict
+MAX_STEPS, MAX_WORDS = 4, 200  # of a verdict's steps and of the characters of each text: small models do not stop by themselves
+
+
+class LocalJudge:
+    """See judges.local.LocalModel. Greedy unless the grader sets a temperature."""
+
+    def __init__(self, source: str) -> None:
+        """`source` is a folder or hub id; raises ModelError."""
+        self._loaded = load_model(source)
+        self._sampler = LocalSampler(self._loaded, max_slots=1)
+        self._lock = threading.Lock()
+        self.identity = _identity(source)
+        tokenizer = self._loaded.tokenizer
+        self._special = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
+
+    def __call__(self, messages: Sequence[Message], schema: JsonSchema | None, params: Mapping[str, Any]) -> str:
+        row = Row(0, tuple({**message, "content": self._harmless(message["content"])} for message in messages), {})
+        prompt = self._sampler.render(row)
+        room = (self._loaded.context_length or 32_768) - len(prompt.token_ids)
+        if room < LEAST_TOKENS:
+            raise GradingFailed("model_grader_server_error", f"the judge's prompt has {len(prompt.token_ids)} tokens: too long for it")
+        max_tokens = min(room, int(params.get("max_completion_tokens", MAX_TOKENS)))
+        settings = SamplingParams(
+            max_tokens=max_tokens,
+            temperature=float(params.get("temperature", 0.0)),
+            top_p=float(params.get("top_p", 1.0)),
+            thinking_budget=max_tokens // 2,
+            json_schema=None if schema is None else bounded(schema),
+        )
+        seed = derive_seed("judge", int(params.get("seed", 0)), json.dumps(list(messages), sort_keys=True))
+        with self._lock:
+            _, _, completion = next(self._sampler.sample([prompt], 1, settings, [[seed]]))
+        return completion.answer
+
+    def _harmless(self, content: Any) -> str:
+        """Text in which no special token is left: an answer must not be able to end its own message and open another."""
+        if not isinstance(content, str):
+            raise GradingFailed("model_grader_server_error", "a local judge reads text only, no images and no audio")
+        for token in self._special:
+            content = content.replace(token, f"{token[:1]} {token[1:]}")
+        return content
+
+
+def bounded(schema: JsonSchema) -> dict[str, Any]:
+    """The schema with an end to every list and text: a grammar keeps JSON valid, only bounds make it come to an end."""
+    out = {key: _bounded(value) for key, value in schema.items()}
+    if schema.get("type") == "array":
+        out.setdefault("maxItems", MAX_STEPS)
+    if schema.get("type") == "string" and "enum" not in schema:
+        out.setdefault("maxLength", MAX_WORDS)
+    return out
+
+
+def _bounded(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return bounded(value)
+    return value
+
+
+def _identity(source: str) -> str:
+    """Name, sizes and times of the weights: other weights in the same folder are another judge."""
+    files = sorted(path for path in Path(source).glob("*.safetensors") if path.is_file())
+    marks = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+    return f"{source}#{hashlib.sha256(repr(marks).encode()).hexdigest()[:16]}"
