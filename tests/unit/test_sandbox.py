@@ -22,17 +22,19 @@ from pinetune.graders.build import build_grader
 from pinetune.graders.python import PythonGrader
 from pinetune.records import Completion, Grade, Row
 from pinetune.sandbox import bubblewrap
-from pinetune.sandbox.levels import LEVELS, choose_level
+from pinetune.sandbox.levels import CONFINED, LEVELS, choose_level, confined_level
 from pinetune.sandbox.limits import MEBIBYTE, Limits
 from pinetune.sandbox.pool import WarmPool
 
 QUICK = Limits(wall_seconds=20.0, memory_bytes=512 * MEBIBYTE)
-CONFINED = pytest.param(
-    "bubblewrap", marks=pytest.mark.skipif(bubblewrap.problem() is not None, reason=f"no bwrap: {bubblewrap.problem()}")
+BEST = confined_level()
+STRANGERS = pytest.param(
+    BEST.name if BEST else "confined",
+    marks=pytest.mark.skipif(BEST is None, reason=f"cannot confine here: {[problem() for problem in CONFINED.values()]}"),
 )
 
 
-@pytest.fixture(params=["trusted", CONFINED])
+@pytest.fixture(params=["trusted", STRANGERS])
 def level(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -59,7 +61,7 @@ def grade(sample, item):
 """
 
 
-@pytest.fixture(scope="module", params=["trusted", CONFINED])
+@pytest.fixture(scope="module", params=["trusted", STRANGERS])
 def any_body(request: pytest.FixtureRequest) -> Iterator[WarmPool]:
     """One pool for many tests: each call brings its own function body, and none may harm the next."""
     pool = WarmPool(ANY_BODY, LEVELS[request.param], QUICK, size=1)
@@ -265,7 +267,14 @@ def no_bwrap(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("no_bwrap")
-def test_without_bubblewrap_strangers_are_refused_and_told_what_to_install() -> None:
+@pytest.mark.skipif(CONFINED["namespaces"]() is not None, reason=f"no namespaces here: {CONFINED['namespaces']()}")
+def test_without_bubblewrap_our_own_launcher_confines() -> None:
+    assert choose_level("x", trusted=False, unsafe=True).name == "namespaces"
+
+
+@pytest.mark.usefixtures("no_bwrap")
+def test_without_either_strangers_are_refused_and_told_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(CONFINED, "namespaces", lambda: "this host forbids new namespaces")
     definition = {"type": "python", "source": "def grade(sample, item): return 1.0"}
     with pytest.raises(MissingToolError, match="apt-get install bubblewrap"):
         build_grader(definition)
@@ -279,6 +288,7 @@ def test_without_bubblewrap_strangers_are_refused_and_told_what_to_install() -> 
 
 
 def test_a_bwrap_that_fails_is_refused_with_its_own_words(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(CONFINED, "namespaces", lambda: "this host forbids new namespaces")
     (tmp_path / "bwrap").write_text("#!/bin/sh\necho 'bwrap: No permissions to create a new namespace' >&2\nexit 1\n")
     (tmp_path / "bwrap").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -304,7 +314,7 @@ def test_a_killed_host_leaves_nothing_behind(level: str) -> None:
         time.sleep(0.2)  # most often the call is running by now; before it, the test is weaker but still true
         started = _descendants(host.pid)
         host.kill()
-    assert len(started) >= (1 if level == "trusted" else 3)  # the worker; bwrap, its first process inside and the worker
+    assert len(started) >= (1 if level == "trusted" else 3)  # the worker; bwrap or launcher, its first process inside and the worker
     _assert_gone(started)
 
 

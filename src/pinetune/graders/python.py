@@ -7,13 +7,16 @@ and the traceback, never a silent 0.
 from __future__ import annotations
 
 import ast
+import re
 import time
+from dataclasses import replace
 
-from pinetune.errors import GraderError
+from pinetune.errors import GraderError, MissingToolError
 from pinetune.graders.options import BuildOptions
 from pinetune.graders.template import sample_of
 from pinetune.records import Completion, Grade, Row
 from pinetune.sandbox.levels import choose_level
+from pinetune.sandbox.packages import PACKAGES, missing
 from pinetune.sandbox.pool import WarmPool
 from pinetune.wire.graders import Python
 
@@ -35,6 +38,7 @@ class PythonGrader:
         outcome = self._pool.call(sample_of(completion, json_answers=self._json_answers), row.item)
         seconds = time.perf_counter() - start
         if outcome.value is None:
+            outcome = replace(outcome, error=outcome.error + _advice(outcome.error))
             printed = f"\nprinted:\n{outcome.printed}" if outcome.printed else ""
             return Grade("error", explanation=outcome.error + printed, error_kind=ERROR_KINDS[outcome.kind], seconds=seconds)
         return Grade("ok", outcome.value, explanation=outcome.printed, seconds=seconds)
@@ -43,13 +47,24 @@ class PythonGrader:
         self._pool.close()
 
 
+def _advice(error: str) -> str:
+    """How to install the package of the hosted image that a failed import names, or ""."""
+    named = re.search(r"ModuleNotFoundError: No module named '(\w+)", error)
+    package = PACKAGES.get(named[1]) if named else None
+    return f"\n{package.advice()}" if package and not package.installed() else ""
+
+
 def build(definition: Python, options: BuildOptions) -> PythonGrader:
     check_source(definition.source, f"{options.path}.source")
     return PythonGrader(definition, options)
 
 
 def check_source(source: str, path: str) -> None:
-    """Raise GraderError for what can be seen without running it: size, syntax, a missing or unfit `grade`."""
+    """Raise for what can be seen without running it.
+
+    GraderError: size, syntax, a missing or unfit `grade`. MissingToolError: its top level imports a package of the hosted
+    image that is not installed here.
+    """
     size = len(source.encode(errors="surrogatepass"))
     if size >= MAX_SOURCE_BYTES:
         raise GraderError(f"{path}: {size} bytes; a grader's source must be smaller than {MAX_SOURCE_BYTES} bytes")
@@ -68,6 +83,9 @@ def check_source(source: str, path: str) -> None:
         raise GraderError(f"{path}: line {function.lineno}: grade must be a plain function, not async")
     if isinstance(function, ast.FunctionDef):
         _check_parameters(function, path)
+    absent = missing(tree)
+    if absent is not None:
+        raise MissingToolError(f"{path}: line {absent.line}: {PACKAGES[absent.module.partition('.')[0]].advice()}")
 
 
 def _check_parameters(function: ast.FunctionDef, path: str) -> None:

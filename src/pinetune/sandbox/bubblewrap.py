@@ -15,11 +15,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from pinetune.sandbox.limits import MEBIBYTE, Limits
-
-WORKER_INSIDE = "/pinetune-worker.py"
-SYSTEM_FOLDERS = ("/lib", "/lib32", "/lib64", "/bin", "/sbin")
-SYSTEM_FILES = ("/etc/ld.so.cache", "/etc/alternatives")  # how some distributions find their shared libraries
+from pinetune.sandbox import view
+from pinetune.sandbox.limits import Limits
 
 
 def prefix(limits: Limits, worker: Path, environment: Mapping[str, str]) -> list[str]:
@@ -30,10 +27,10 @@ def prefix(limits: Limits, worker: Path, environment: Mapping[str, str]) -> list
         *_identity(),
         *(word for name, value in environment.items() for word in ("--setenv", name, value)),
         *("--proc", "/proc", "--dev", "/dev"),
-        *("--perms", "1777", "--size", str(64 * MEBIBYTE), "--tmpfs", "/dev/shm"),
+        *("--perms", "1777", "--size", str(view.SHARED_MEMORY_BYTES), "--tmpfs", "/dev/shm"),
         *("--perms", "1777", "--size", str(limits.disk_bytes), "--tmpfs", "/tmp"),
         *_folders(),  # after /tmp, which would hide an interpreter that lives below it
-        *("--ro-bind", str(worker), WORKER_INSIDE),
+        *("--ro-bind", str(worker), view.WORKER_INSIDE),
         *("--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/tmp", "--"),
     ]
 
@@ -46,21 +43,14 @@ def _identity() -> list[str]:
 
 
 def _folders() -> list[str]:
-    arguments = ["--ro-bind", "/usr", "/usr"]
-    for folder in SYSTEM_FOLDERS:
-        if os.path.islink(folder):
-            arguments += ["--symlink", os.readlink(folder), folder]
-        elif os.path.isdir(folder):
-            arguments += ["--ro-bind", folder, folder]
+    seen = view.system_view()
+    arguments = [word for target, path in seen.symlinks for word in ("--symlink", target, path)]
     arguments += ["--perms", "0755", "--dir", "/etc"]
-    for path in SYSTEM_FILES:
-        arguments += ["--ro-bind-try", path, path]
-    for root in sorted({sys.base_prefix, sys.prefix, os.path.dirname(os.path.realpath(sys.executable))}):
-        if not Path(root).is_relative_to("/usr"):
-            # bwrap makes missing parents for its own user only, which would shut out a worker that left root.
-            for parent in reversed(Path(root).parents[:-1]):
-                arguments += ["--perms", "0755", "--dir", str(parent)]
-            arguments += ["--ro-bind", root, root]
+    for path in seen.folders:
+        # bwrap makes missing parents for its own user only, which would shut out a worker that left root.
+        for parent in reversed(Path(path).parents[:-1]):
+            arguments += ["--perms", "0755", "--dir", str(parent)]
+        arguments += ["--ro-bind", path, path]
     return arguments
 
 

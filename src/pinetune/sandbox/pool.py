@@ -26,7 +26,10 @@ class WarmPool:
         self._closed = False
 
     def call(self, sample: Mapping[str, Any], item: Mapping[str, Any]) -> Outcome:
-        """One grade. A worker that is lost is replaced and the call tried once more; then it is the grader's error."""
+        """One grade. A worker that is lost is replaced and the call tried once more; then it is the grader's error.
+
+        Never raises: what could not be graded is an Outcome with an error.
+        """
         try:
             request = json.dumps({"sample": sample, "item": item}).encode()
         except (TypeError, ValueError, RecursionError) as error:
@@ -63,8 +66,11 @@ class WarmPool:
             if not last:
                 return None
             return Outcome(None, str(lost), "runtime" if isinstance(worker, WarmWorker) else "server")
-        self._give_back(worker)
-        return outcome
+        if not outcome.worn:
+            self._give_back(worker)
+            return outcome
+        self._drop(worker)
+        return None if outcome.kind == "server" and not last else outcome
 
     def _take(self) -> WarmWorker | Outcome:
         with self._lock:

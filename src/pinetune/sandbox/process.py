@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import math
 import os
 import select
 import signal
@@ -18,6 +19,8 @@ from typing import Any, Literal
 from pinetune.sandbox import seccomp
 from pinetune.sandbox.levels import ENVIRONMENT, Level
 from pinetune.sandbox.limits import Limits
+from pinetune.sandbox.packages import early_imports
+from pinetune.sandbox.view import first_user_id
 from pinetune.sandbox.worker import HEADER
 
 MAX_ANSWER_BYTES = 1 << 20
@@ -26,8 +29,12 @@ CORES = 2
 
 # bwrap's --die-with-parent means the parent *thread*: workers started by a grading thread would die with it.
 _STARTER = ThreadPoolExecutor(max_workers=1, thread_name_prefix="pinetune-sandbox")
-# User ids for workers started by root, far from those of accounts and container ranges; each counts its processes alone.
-_USER_IDS = itertools.count(2_000_000_000 + (os.getpid() % 100_000) * 1_000)
+# User ids for workers started by root; each counts its processes alone.
+_USER_IDS = itertools.count(first_user_id())
+
+
+# Which cores the next worker runs on: neighbours share as few as there are.
+_TURNS = itertools.count()
 
 
 class WorkerLost(Exception):
@@ -42,6 +49,7 @@ class Outcome:
     error: str = ""
     kind: Literal["", "runtime", "server"] = ""
     printed: str = ""
+    worn: bool = False  # the interpreter must not serve another call
 
 
 class WarmWorker:
@@ -49,24 +57,25 @@ class WarmWorker:
 
     def __init__(self, source: str, level: Level, limits: Limits) -> None:
         self._limits = limits
-        uid = next(_USER_IDS) if level.name == "bubblewrap" and os.getuid() == 0 else 0
+        uid = next(_USER_IDS) if level.private and os.getuid() == 0 else 0
         fields = ("wall_seconds", "memory_bytes", "disk_bytes", "processes", "open_files", "printed_chars")
         refused = seccomp.program() if level.private else None
-        config = {name: getattr(limits, name) for name in fields} | {"private": level.private, "uid": uid, "cores": CORES}
+        config = {name: getattr(limits, name) for name in fields} | {"private": level.private, "uid": uid}
+        config |= {"cores": CORES if level.private else 0, "turn": next(_TURNS)}
         config["filter"] = refused.hex() if refused else ""
         # What bwrap or the starting interpreter complain of; the worker lets go of it before the source runs.
         self._complaints = tempfile.TemporaryFile()  # noqa: SIM115  # closed in close()
-        self._process = _STARTER.submit(self._start, level.command(json.dumps(config), limits)).result()
+        self._process = _STARTER.submit(self._start, level.command(config, limits)).result()
         self.load_error = ""
         try:
-            self._send(source.encode(), time.monotonic() + limits.wall_seconds)
+            self._send(json.dumps({"source": source, "early": early_imports(source)}).encode(), time.monotonic() + limits.wall_seconds)
             answer = self._receive(time.monotonic() + limits.wall_seconds)
         except WorkerLost as lost:
             said = self._said()
             self.close()
             raise WorkerLost(f"{lost} while loading the source{said}") from None
         if not answer.get("ready"):
-            self.load_error = str(answer.get("error", "the source could not be loaded"))
+            self.load_error = plain(str(answer.get("error", "the source could not be loaded")))
             self.close()
 
     def _start(self, command: list[str]) -> subprocess.Popen[bytes]:
@@ -90,12 +99,13 @@ class WarmWorker:
         deadline = time.monotonic() + self._limits.wall_seconds + GRACE_SECONDS
         self._send(request, deadline)
         answer = self._receive(deadline)
-        printed = str(answer.get("printed", ""))
-        value = answer.get("value")
-        if isinstance(value, float):
-            return Outcome(value, printed=printed)
+        # The grader could have sent any of this itself: nothing but a finite number is a grade.
+        printed = plain(str(answer.get("printed", "")))[: self._limits.printed_chars]
+        value, worn = answer.get("value"), bool(answer.get("worn"))
+        if isinstance(value, float) and math.isfinite(value):
+            return Outcome(value, printed=printed, worn=worn)
         kind: Literal["runtime", "server"] = "server" if answer.get("kind") == "server" else "runtime"
-        return Outcome(None, str(answer.get("error", "no result")), kind, printed)
+        return Outcome(None, plain(str(answer.get("error", "no result"))), kind, printed, worn)
 
     def kill(self) -> None:
         """End the worker and everything it started; in a process namespace of its own nothing can stay.
@@ -134,7 +144,7 @@ class WarmWorker:
             raise WorkerLost(f"the grader's interpreter sent {size} bytes, more than an answer can have")
         try:
             answer = json.loads(self._read(size, deadline))
-        except ValueError:
+        except (ValueError, RecursionError):
             raise WorkerLost("the grader's interpreter sent something that is no answer") from None
         if not isinstance(answer, dict):
             raise WorkerLost("the grader's interpreter sent something that is no answer")
@@ -165,3 +175,8 @@ class WarmWorker:
         self._complaints.seek(0)
         text = self._complaints.read(2_000).decode(errors="replace").strip()
         return f": {text}" if text else ""
+
+
+def plain(text: str) -> str:
+    """As text that files and databases take: half surrogate pairs and null characters written out."""
+    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")

@@ -1,8 +1,10 @@
 """A system-call filter for the worker: what no grader needs and what namespaces alone do not close.
 
 It refuses new namespaces and mounts (which would lift the limits on files and processes from the inside), tracing of
-other processes, kernel interfaces with a long record of holes (bpf, io_uring, userfaultfd, keyrings, perf), and all
-socket families but unix and internet ones: AF_VSOCK reaches a virtual machine's host from any network namespace.
+other processes and changing their limits, kernel interfaces with a long record of holes (bpf, io_uring, userfaultfd,
+keyrings, perf), memory that no limit counts and that outlives a call (memfd, System V and POSIX queues), the choice of
+processor cores, and all socket families but unix and internet ones: AF_VSOCK reaches a virtual machine's host from any
+network namespace.
 Source of the program's form: Linux Documentation/userspace-api/seccomp_filter.rst.
 """
 
@@ -60,6 +62,14 @@ REFUSED: dict[str, tuple[int, int]] = {
     "fspick": (433, 433),
     "pidfd_getfd": (438, 438),
     "mount_setattr": (442, 442),
+    "memfd_create": (319, 279),
+    "memfd_secret": (447, 447),
+    "shmget": (29, 194),
+    "semget": (64, 190),
+    "msgget": (68, 186),
+    "mq_open": (240, 180),
+    "sched_setaffinity": (203, 122),
+    "syslog": (103, 116),
 }
 
 
@@ -72,11 +82,12 @@ class Machine:
     clone: int
     clone3: int
     socket: int
+    prlimit: int
 
 
 MACHINES = {
-    "x86_64": Machine(column=0, audit=0xC000003E, clone=56, clone3=435, socket=41),
-    "aarch64": Machine(column=1, audit=0xC00000B7, clone=220, clone3=435, socket=198),
+    "x86_64": Machine(column=0, audit=0xC000003E, clone=56, clone3=435, socket=41, prlimit=302),
+    "aarch64": Machine(column=1, audit=0xC00000B7, clone=220, clone3=435, socket=198, prlimit=261),
 }
 
 
@@ -99,6 +110,8 @@ def program(machine: str | None = None) -> bytes | None:
     steps += [_step(JUMP_EQUAL, numbers.clone3, 0, 1), _step(RETURN, ERRNO | ENOSYS)]
     steps += [_step(JUMP_EQUAL, numbers.clone, 0, 4), _step(LOAD, FIRST_ARGUMENT)]
     steps += [_step(JUMP_ANY_BIT, NEW_NAMESPACES, 0, 1), _step(RETURN, ERRNO | EPERM), _step(RETURN, ALLOW)]
+    steps += [_step(JUMP_EQUAL, numbers.prlimit, 0, 4), _step(LOAD, FIRST_ARGUMENT)]  # process 0 is the caller
+    steps += [_step(JUMP_EQUAL, 0, 1, 0), _step(RETURN, ERRNO | EPERM), _step(RETURN, ALLOW)]
     steps += [_step(JUMP_EQUAL, numbers.socket, 0, len(FAMILIES) + 2), _step(LOAD, FIRST_ARGUMENT)]
     steps += [_step(JUMP_EQUAL, family, len(FAMILIES) - place, 0) for place, family in enumerate(FAMILIES)]
     steps += [_step(RETURN, ERRNO | EAFNOSUPPORT), _step(RETURN, ALLOW)]

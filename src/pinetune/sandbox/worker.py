@@ -3,11 +3,13 @@
 Started by `sandbox.process` as a script, it must not import pinetune (not mounted in the sandbox) nor anything but the
 standard library. It reads frames (4 bytes of length, then JSON) from stdin and answers on stdout:
 
-    source -> {"ready": true} or {"ready": false, "error": traceback}
+    {"source": text, "early": modules to import} -> {"ready": true} or {"ready": false, "error": traceback}
     {"sample": ..., "item": ...} -> {"value": 0.7, "printed": ""} or {"error": text, "kind": "runtime", "printed": ""}
 
-The source was executed in this very process, so nothing here guards against its author; what is guarded is the
-host (by the confinement around us) and one call from another (each runs in its own child, swept away afterwards).
+The source was executed in this very process, so nothing here guards its grades against its author. Guarded are the host
+(by the confinement around us), one call from another (each runs in its own child, swept away afterwards), and the grade
+from the programs the grader starts, which may be a model's answer: they reach neither its memory nor its pipes. An answer
+that the grader executes inside its own process is the grader itself.
 """
 
 from __future__ import annotations
@@ -15,13 +17,13 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
+import importlib
 import json
 import linecache
 import math
 import os
 import resource
 import select
-import shutil
 import signal
 import struct
 import sys
@@ -33,15 +35,16 @@ from typing import Any, NoReturn
 
 HEADER = struct.Struct("!I")
 MAX_ERROR_CHARS = 8_000
-MAX_RESULT_BYTES = 64_000
+MAX_RESULT_BYTES = 12 * MAX_ERROR_CHARS + 4_000  # a character is at most 12 bytes of JSON
 MEMORY_CHECK_SECONDS = 0.1
+SETTLE_SECONDS = 2.0  # for killed processes to be gone
 SCRATCH_FOLDERS = ("/tmp", "/dev/shm")
-PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS = 1, 4, 22, 38
-SECCOMP_MODE_FILTER = 2
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS, SECCOMP_MODE_FILTER = 1, 4, 22, 38, 2
 LIBC = ctypes.CDLL(None, use_errno=True)
 
 Grade = Callable[[Any, Any], Any]
 Config = dict[str, Any]
+Scratch = dict[str, tuple[int, int]]
 
 
 def main() -> None:
@@ -50,24 +53,29 @@ def main() -> None:
     null = os.open(os.devnull, os.O_RDWR)
     for fd in (0, 1, 2):
         os.dup2(null, fd)
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a print of half a surrogate pair is no fault
     confine(config)
-    source = read_frame(requests)
-    if source is None:
+    request = read_frame(requests)
+    if request is None:
         return
     try:
-        function = load(source.decode())
+        body = json.loads(request)
+        function = load(body["source"])
     except BaseException as error:  # SystemExit of the source's top level included
         write_frame(responses, json.dumps({"ready": False, "error": describe(error)}).encode())
         return
+    for name in body["early"]:
+        with contextlib.suppress(Exception):  # the call that needs it says what is wrong
+            importlib.import_module(name)
     sys.stdout.flush()  # to nowhere: left in the buffer, each child would print it again
     gc.collect()
     gc.freeze()  # the children share these pages as long as no collection writes to them
-    kept = scratch_names() if config["private"] else frozenset()
+    kept = scratch() if config["private"] else {}
     write_frame(responses, b'{"ready": true}')
     while (request := read_frame(requests)) is not None:
         answer = Call(function, config, requests, responses).run(request)
-        if config["private"]:
-            sweep(kept)
+        if config["private"] and not sweep(kept):
+            answer["worn"] = True  # this call left a trace that cannot be undone: the host takes a new interpreter
         write_frame(responses, json.dumps(answer).encode())
 
 
@@ -78,13 +86,19 @@ def confine(config: Config) -> None:
         os.setresgid(config["uid"], config["uid"], config["uid"])
         os.setresuid(config["uid"], config["uid"], config["uid"])
     prctl(PR_SET_NO_NEW_PRIVS, 1)
-    prctl(PR_SET_DUMPABLE, 0)  # a call's child must not read or write this process's memory
+    # Programs that a call starts must not reach this process's memory and pipes, nor those of the call's own process,
+    # which inherits this; whatever is started with exec gets its own /proc/self back.
+    prctl(PR_SET_DUMPABLE, 0)
     limit(resource.RLIMIT_AS, config["memory_bytes"])
     limit(resource.RLIMIT_FSIZE, config["disk_bytes"])
     limit(resource.RLIMIT_NOFILE, config["open_files"])
     limit(resource.RLIMIT_CORE, 0)
     if config["private"]:  # elsewhere it would count the other processes of the same user
         limit(resource.RLIMIT_NPROC, config["processes"])
+    if config["cores"] and sys.platform == "linux":
+        allowed = sorted(os.sched_getaffinity(0))
+        first = config["turn"] * config["cores"] % len(allowed)  # each worker its own cores, as far as they go
+        os.sched_setaffinity(0, (allowed + allowed)[first : first + config["cores"]])
     if config["filter"]:
         refuse_calls(bytes.fromhex(config["filter"]))
 
@@ -102,10 +116,8 @@ def refuse_calls(program: bytes) -> None:
 def limit(kind: int, value: int) -> None:
     hard = resource.getrlimit(kind)[1]
     value = value if hard == resource.RLIM_INFINITY else min(value, hard)
-    if sys.platform == "darwin":  # macOS refuses some limits outright; only the weaker modes run there
-        with contextlib.suppress(ValueError, OSError):
-            resource.setrlimit(kind, (value, value))
-    else:
+    # macOS refuses some limits outright; only the weaker modes run there.
+    with contextlib.suppress(ValueError, OSError) if sys.platform == "darwin" else contextlib.nullcontext():
         resource.setrlimit(kind, (value, value))
 
 
@@ -144,7 +156,7 @@ class Call:
             pid = os.fork()
         except OSError as error:
             self.close(self.result_read, self.result_write, self.printed_read, self.printed_write)
-            return {"error": f"cannot start a process for this call: {error}", "kind": "server", "printed": ""}
+            return {"error": f"cannot start a process for this call: {error}", "kind": "server", "printed": "", "worn": True}
         if pid == 0:
             self.child(request)
         self.close(self.result_write, self.printed_write)
@@ -158,10 +170,11 @@ class Call:
 
     def answer(self, fault: str) -> dict[str, Any]:
         if self.complete():
-            with contextlib.suppress(ValueError):
+            fault = "the grader's process wrote something that is no result"
+            with contextlib.suppress(ValueError, RecursionError):
                 answer = json.loads(self.result[HEADER.size :])
                 if isinstance(answer, dict):
-                    return answer
+                    return {name: answer[name] for name in ("value", "error", "kind") if name in answer}
         return {"error": fault, "kind": "runtime"}
 
     def complete(self) -> bool:
@@ -215,8 +228,8 @@ class Call:
             os.dup2(self.printed_write, 2)
             os.close(self.printed_write)
             prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-            prctl(PR_SET_DUMPABLE, 1)  # else its own /proc/self is closed to it
-            limit(resource.RLIMIT_CPU, math.ceil(self.config["wall_seconds"] * self.config["cores"]) + 1)
+            os.register_at_fork(after_in_child=self.disown)
+            limit(resource.RLIMIT_CPU, math.ceil(self.config["wall_seconds"] * (self.config["cores"] or 1)) + 1)
             data = json.loads(request)
             answer: dict[str, Any] = {"value": as_float(self.function(data["sample"], data["item"]))}
         except BaseException as error:  # SystemExit and KeyboardInterrupt of the grader too
@@ -227,6 +240,13 @@ class Call:
         with contextlib.suppress(BaseException):
             write_frame(self.result_write, json.dumps(answer).encode())
         os._exit(0)
+
+    def disown(self) -> None:
+        """In a process the call forks: it has no grade to give. (A call's own process stays undumpable, see confine.)"""
+        with contextlib.suppress(OSError):  # the grader may have closed it
+            os.close(self.result_write)
+        self.result_write = -1
+        prctl(PR_SET_DUMPABLE, 1)
 
     @staticmethod
     def close(*fds: int) -> None:
@@ -253,31 +273,26 @@ def describe(error: BaseException) -> str:
         text = "".join(traceback.format_exception(type(error), error, trace, limit=-20)).strip()
     except BaseException:  # an exception whose __str__ raises, or no memory left to format it
         text = type(error).__name__
-    if len(text) > MAX_ERROR_CHARS:
-        text = f"{text[: MAX_ERROR_CHARS // 2]}\n[...]\n{text[-MAX_ERROR_CHARS // 2 :]}"
-    return text
+    half = MAX_ERROR_CHARS // 2
+    return text if len(text) <= MAX_ERROR_CHARS else f"{text[:half]}\n[...]\n{text[-half:]}"
 
 
 def describe_exit(status: int, config: Config) -> str:
-    if os.WIFSIGNALED(status):
-        number = os.WTERMSIG(status)
-        if number == signal.SIGXCPU:
-            return f"TimeoutError: used more processor time than {config['wall_seconds']:g} seconds allow"
-        try:
-            name = signal.Signals(number).name
-        except ValueError:
-            name = f"signal {number}"
-        return f"the grader's process was killed by {name} before grade() returned"
-    return f"the grader's process exited with code {os.WEXITSTATUS(status)} before grade() returned"
+    if not os.WIFSIGNALED(status):
+        return f"the grader's process exited with code {os.WEXITSTATUS(status)} before grade() returned"
+    number = os.WTERMSIG(status)
+    if number == signal.SIGXCPU:
+        return f"TimeoutError: used more processor time than {config['wall_seconds']:g} seconds allow"
+    name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
+    return f"the grader's process was killed by {name} before grade() returned"
 
 
 def reap(pid: int, grace_seconds: float) -> int:
     """End the child and its group; its wait status. A child that closed its pipe gets a moment to end by itself."""
     deadline = time.monotonic() + grace_seconds
     while time.monotonic() < deadline:
-        done, status = os.waitpid(pid, os.WNOHANG)
-        if done:
-            return status
+        if (done := os.waitpid(pid, os.WNOHANG))[0]:
+            return done[1]
         time.sleep(0.001)
     for end in (os.killpg, os.kill):  # the group is the child's own from setsid on; before that there is only the child
         with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -285,26 +300,62 @@ def reap(pid: int, grace_seconds: float) -> int:
     return os.waitpid(pid, 0)[1]
 
 
-def sweep(kept: frozenset[str]) -> None:
-    """End every process the call left behind, then remove its files. Only inside a process namespace of our own."""
-    with contextlib.suppress(ProcessLookupError):
+def sweep(kept: Scratch) -> bool:
+    """End every process the call left behind, then remove its files; False where something stays changed.
+
+    Only inside a process namespace of our own: it kills all there is but this process and the first.
+    """
+    deadline = time.monotonic() + SETTLE_SECONDS
+    while left_processes():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.001)
+    try:
+        for path in [entry.path for root in SCRATCH_FOLDERS if os.path.isdir(root) for entry in os.scandir(root)]:
+            if path not in kept:
+                remove(path)
+    except (OSError, RecursionError):
+        return False
+    return scratch() == kept
+
+
+def remove(path: str) -> None:
+    import shutil  # here, since the compression libraries it loads make each fork dearer
+
+    if os.path.islink(path) or not os.path.isdir(path):
+        os.unlink(path)
+    else:
+        shutil.rmtree(path)  # holds a file open for each level: a tree deeper than the limit on those is an OSError
+
+
+def left_processes() -> bool:
+    """Kill whatever is left; whether there was anything, dead or alive."""
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    try:
         os.kill(-1, signal.SIGKILL)
-    while True:
-        try:
-            if os.waitpid(-1, os.WNOHANG)[0] == 0:
-                break
-        except ChildProcessError:
-            break
-    for path in scratch_names() - kept:
-        if os.path.isdir(path) and not os.path.islink(path):
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            with contextlib.suppress(OSError):
-                os.unlink(path)
+    except ProcessLookupError:
+        return False
+    return True
 
 
-def scratch_names() -> frozenset[str]:
-    return frozenset(entry.path for folder in SCRATCH_FOLDERS if os.path.isdir(folder) for entry in os.scandir(folder))
+def scratch() -> Scratch:
+    """All that calls can write to: each path with what changes when it does (a file's change time cannot be set back)."""
+    found: Scratch = {}
+    for root in SCRATCH_FOLDERS:
+        if os.path.isdir(root):
+            here = os.lstat(root)
+            found[root] = (here.st_ino, here.st_mode)  # its times change with each file that comes and goes
+            todo = [root]
+            while todo:
+                with contextlib.suppress(OSError):
+                    for entry in os.scandir(todo.pop()):
+                        state = entry.stat(follow_symlinks=False)
+                        found[entry.path] = (state.st_ino, state.st_ctime_ns)
+                        if state.st_dev == here.st_dev and entry.is_dir(follow_symlinks=False):  # not into read-only mounts
+                            todo.append(entry.path)
+    return found
 
 
 def resident_bytes() -> int:
