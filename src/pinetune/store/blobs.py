@@ -6,8 +6,8 @@ import errno
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, cast
@@ -33,36 +33,49 @@ class Blobs:
     def __init__(self, url: str, cache: Path, filesystem: Any = None) -> None:
         """`filesystem` None = the one the URL names. `cache` holds local copies of remote blobs."""
         found, root = fsspec.core.url_to_fs(url) if filesystem is None else (filesystem, url)
-        self._fs, self._root, self._cache = found, root.rstrip("/"), cache
+        self.filesystem, self.root, self.cache = found, root.rstrip("/"), cache
         self.is_local = filesystem is None and type(found).__name__ == "LocalFileSystem"
 
     def write(self, id: str, chunks: Iterable[bytes], limit: int | None = None) -> Written:
         """Store the chunks as `id`. Raises TooLarge at the first byte beyond `limit`, StoreFull on a full disk; nothing remains then."""
         partial, path = self._partial(id), self._path(id)
-        sha256, md5, total = hashlib.sha256(), hashlib.md5(usedforsecurity=False), 0
         try:
-            with _plainly():
-                self._fs.makedirs(self._root + "/incoming", exist_ok=True)
-                with self._fs.open(partial, "wb") as file:
-                    for chunk in chunks:
-                        total += len(chunk)
-                        if limit is not None and total > limit:
-                            raise TooLarge(f"The file is larger than {limit:,} bytes, the most that is allowed", limit)
-                        sha256.update(chunk)
-                        md5.update(chunk)
-                        file.write(chunk)
-                    self._sync(file)
+            written = self._fill(partial, chunks, limit)
+            with plainly():
                 self._publish(partial, path)
         except BaseException:
             self._remove(partial)
+            raise
+        return written
+
+    def _fill(self, partial: str, chunks: Iterable[bytes], limit: int | None) -> Written:
+        sha256, md5, total = hashlib.sha256(), hashlib.md5(usedforsecurity=False), 0
+        with plainly():
+            self.filesystem.makedirs(self.root + "/incoming", exist_ok=True)
+            file = self.filesystem.open(partial, "wb")
+        try:
+            for chunk in chunks:  # whatever the source raises is the caller's, not the disk's
+                total += len(chunk)
+                if limit is not None and total > limit:
+                    raise TooLarge(f"The file is larger than {limit:,} bytes, the most that is allowed", limit)
+                sha256.update(chunk)
+                md5.update(chunk)
+                with plainly():
+                    file.write(chunk)
+            with plainly():
+                self._sync(file)
+                file.close()
+        except BaseException:
+            with suppress(OSError):  # closing flushes, which fails again on a full disk
+                file.close()
             raise
         return Written(total, sha256.hexdigest(), md5.hexdigest())
 
     def open(self, id: str) -> IO[bytes]:
         """A readable, seekable stream. Raises NotFound."""
-        with _plainly():
+        with plainly():
             try:
-                return cast("IO[bytes]", self._fs.open(self._path(id), "rb"))
+                return cast("IO[bytes]", self.filesystem.open(self._path(id), "rb"))
             except FileNotFoundError:
                 raise NotFound("file content", id) from None
 
@@ -78,11 +91,11 @@ class Blobs:
             if not path.exists():
                 raise NotFound("file content", id)
             return path
-        copy = self._cache / _checked(id)
+        copy = self.cache / _checked(id)
         if not copy.exists():
-            self._cache.mkdir(parents=True, exist_ok=True)
+            self.cache.mkdir(parents=True, exist_ok=True)
             partial = copy.with_name(f"{copy.name}.{os.getpid()}.partial")
-            with _plainly(), self.open(id) as source, partial.open("wb") as target:
+            with plainly(), self.open(id) as source, partial.open("wb") as target:
                 shutil.copyfileobj(source, target, CHUNK)
             partial.replace(copy)
         return copy
@@ -90,41 +103,42 @@ class Blobs:
     def delete(self, id: str) -> None:
         """Gone for good; no complaint when it already is."""
         self._remove(self._path(id))
-        (self._cache / _checked(id)).unlink(missing_ok=True)
+        (self.cache / _checked(id)).unlink(missing_ok=True)
 
     def ids(self) -> list[str]:
         """Of all whole blobs."""
         return self._listed("/blobs")
 
-    def sweep_partials(self, is_old: Callable[[float], bool]) -> int:
-        """Remove what killed writers left behind, where `is_old` says so of its time; how many."""
-        swept = 0
-        for id in self._listed("/incoming"):
-            path = f"{self._root}/incoming/{id}"
-            try:
-                if is_old(self._fs.modified(path).timestamp()):
-                    self._remove(path)
-                    swept += 1
-            except FileNotFoundError:
-                continue
-        return swept
+    def age(self, id: str, now: float) -> float:
+        """Seconds since the blob was written; 0 for one that went meanwhile."""
+        return self._age(self._path(id), now)
 
-    def age_marker(self, id: str) -> float:
-        """When the blob was written."""
-        return float(self._fs.modified(self._path(id)).timestamp())
+    def sweep_partials(self, now: float, age_seconds: float) -> int:
+        """Remove what killed writers left behind that long ago; how many."""
+        paths = [f"{self.root}/incoming/{id}" for id in self._listed("/incoming")]
+        old = [path for path in paths if self._age(path, now) > age_seconds]
+        for path in old:
+            self._remove(path)
+        return len(old)
+
+    def _age(self, path: str, now: float) -> float:
+        try:
+            return now - float(self.filesystem.modified(path).timestamp())
+        except FileNotFoundError:
+            return 0.0
 
     def _listed(self, folder: str) -> list[str]:
-        with _plainly():
-            self._fs.invalidate_cache()
-            if not self._fs.exists(self._root + folder):
+        with plainly():
+            self.filesystem.invalidate_cache()
+            if not self.filesystem.exists(self.root + folder):
                 return []
-            return sorted(name.rsplit("/", 1)[-1] for name in self._fs.ls(self._root + folder, detail=False))
+            return sorted(name.rsplit("/", 1)[-1] for name in self.filesystem.ls(self.root + folder, detail=False))
 
     def _path(self, id: str) -> str:
-        return f"{self._root}/blobs/{_checked(id)}"
+        return f"{self.root}/blobs/{_checked(id)}"
 
     def _partial(self, id: str) -> str:
-        return f"{self._root}/incoming/{_checked(id)}"
+        return f"{self.root}/incoming/{_checked(id)}"
 
     def _sync(self, file: Any) -> None:
         if self.is_local:
@@ -132,9 +146,9 @@ class Blobs:
             os.fsync(file.fileno())
 
     def _publish(self, partial: str, path: str) -> None:
-        self._fs.makedirs(self._root + "/blobs", exist_ok=True)
+        self.filesystem.makedirs(self.root + "/blobs", exist_ok=True)
         if not self.is_local:
-            self._fs.mv(partial, path)
+            self.filesystem.mv(partial, path)
             return
         os.replace(partial, path)
         folder = os.open(os.path.dirname(path), os.O_RDONLY)  # the rename itself must survive a power cut, too
@@ -144,9 +158,9 @@ class Blobs:
             os.close(folder)
 
     def _remove(self, path: str) -> None:
-        with _plainly():
+        with plainly():
             try:
-                self._fs.rm_file(path)
+                self.filesystem.rm_file(path)
             except FileNotFoundError:
                 return
 
@@ -168,7 +182,8 @@ def as_chunks(content: bytes | IO[bytes] | Iterable[bytes]) -> Iterable[bytes]:
 
 
 @contextmanager
-def _plainly() -> Iterator[None]:
+def plainly() -> Iterator[None]:
+    """The file system's faults in plain words; FileNotFoundError passes."""
     try:
         yield
     except OSError as error:

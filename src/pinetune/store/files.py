@@ -107,19 +107,18 @@ class Files:
     def sweep(self) -> int:
         """Remove expired files, contents of deleted files that a killed process left, and unfinished writes of a day ago; how many."""
         now = self._db.now()
+        found = self._blobs.ids()  # listed first: what is stored meanwhile is not among them
         with self._db.write() as connection:
             late = connection.execute(select(FILES.c.id).where(FILES.c.expires_at <= now, FILES.c.deleted_at.is_(None))).scalars().all()
-            swept = sum(hide(connection, id, now) for id in late)
-        for id in self._blobs.ids():
-            with self._db.read() as connection:
-                row = connection.execute(select(FILES.c.deleted_at).where(FILES.c.id == id)).one_or_none()
-                part = connection.execute(select(PARTS.c.id).where(PARTS.c.id == id)).one_or_none()
-            if part is not None or (row is not None and row.deleted_at is None):
-                continue
-            if row is not None or now - self._blobs.age_marker(id) > ORPHAN_SECONDS:
-                self._blobs.delete(id)
-                swept += 1
-        return swept + self._blobs.sweep_partials(lambda modified: now - modified > ORPHAN_SECONDS)
+            for id in late:
+                hide(connection, id, now)
+            live = set(connection.execute(select(FILES.c.id).where(FILES.c.deleted_at.is_(None))).scalars())
+            deleted = set(connection.execute(select(FILES.c.id).where(FILES.c.deleted_at.is_not(None))).scalars())
+            live.update(connection.execute(select(PARTS.c.id)).scalars())
+        gone = [id for id in found if id in deleted or (id not in live and self._blobs.age(id, now) > ORPHAN_SECONDS)]
+        for id in gone:
+            self._blobs.delete(id)
+        return len(gone) + self._blobs.sweep_partials(now, ORPHAN_SECONDS)
 
 
 def insert_file(

@@ -93,6 +93,11 @@ class Models:
             stored = {row.name: row.target for row in connection.execute(select(ALIASES))}
         return stored | self._set_aliases
 
+    def locations(self) -> frozenset[str]:
+        """Of all models that are not deleted: the folders that must stay."""
+        with self._db.read() as connection:
+            return frozenset(connection.execute(select(MODELS.c.location).where(MODELS.c.deleted_at.is_(None))).scalars())
+
 
 def insert_model(
     connection: Connection, id: str, project: str, model: NewModel, job_id: str, step: int | None, owned_by: str, now: float

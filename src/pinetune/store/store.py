@@ -16,6 +16,7 @@ from pinetune.store.eval_runs import EvalRuns
 from pinetune.store.evals import Evals
 from pinetune.store.events import Events
 from pinetune.store.files import Files
+from pinetune.store.folders import Folders
 from pinetune.store.jobs import Jobs
 from pinetune.store.leases import Leases
 from pinetune.store.migrate import upgrade
@@ -40,6 +41,7 @@ class Store:
         self.events = Events(database)
         self.checkpoints = Checkpoints(database, settings.organization)
         self.models = Models(database, settings.model_aliases)
+        self.folders = Folders(blobs)
         self.uploads = Uploads(database, blobs)
         self.replies = Replies(database)
         self.evals = Evals(database)
@@ -66,6 +68,13 @@ class Store:
             database.close()
             raise
         return store
+
+    def sweep(self) -> int:
+        """Housekeeping, safe at any time from any process (hourly is enough): expired files and uploads, leftovers of killed writers
+        and deleted weights. How many things went. Lost leases are `leases.expire` and `eval_runs.expire`, every few seconds.
+        """
+        swept = self.uploads.sweep() + self.files.sweep()
+        return swept + self.folders.sweep(self.models.locations(), self.database.now())
 
     def close(self) -> None:
         self.database.close()
