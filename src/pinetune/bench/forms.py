@@ -28,11 +28,10 @@ NUMBER = re.compile(r"\s*-?\d[\d,]*(\.\d+)?\s*")
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """`write(row)` is the row's reference answer as a model should say it; `name` shows it. `code`: case and layout matter."""
+    """`write(row)` is the row's reference answer as a model should say it; `name` shows it."""
 
     name: str
     write: Callable[[Row], str]
-    code: bool = False
 
 
 def find_form(rows: Sequence[Row], field: str, options: BenchOptions, score: Score) -> tuple[Form, bool]:
@@ -95,15 +94,14 @@ def candidates(row: Row, field: str, options: BenchOptions) -> Iterator[Form]:
     for key in [*keys, *(key for key in ("answer", "result", field) if key not in keys)]:
         yield from _keyed(key, field, value, {})
     yield from _phrases(field, value)
-    yield Form("```python\n...\n```", lambda row: f"```python\n{as_text(lookup(row.item, field))}\n```", code=True)
+    yield Form("```python\n...\n```", lambda row: f"```python\n{as_text(lookup(row.item, field))}\n```")
     for other in row.item:  # a reference solution beside the reference result: a program, a worked answer
         if other not in ("messages", field) and isinstance(row.item[other], str):
             yield _other_field(other)
 
 
 def _other_field(name: str) -> Form:
-    code = name in ("program", "code", "solution", "source")
-    return Form(f"{{{{ item.{name} }}}}", lambda row: as_text(lookup(row.item, name)), code)
+    return Form(f"{{{{ item.{name} }}}}", lambda row: as_text(lookup(row.item, name)))
 
 
 def _keyed(key: str, field: str, value: Any, rest: Mapping[str, Any]) -> Iterator[Form]:
@@ -126,14 +124,14 @@ def _phrases(field: str, value: Any) -> Iterator[Form]:
     if isinstance(value, Mapping | list):
         return
 
-    def phrase(shape: str, code: bool = False) -> Form:
-        return Form(shape.format("..."), lambda row: shape.format(as_text(lookup(row.item, field))), code)
+    def phrase(shape: str) -> Form:
+        return Form(shape.format("..."), lambda row: shape.format(as_text(lookup(row.item, field))))
 
     for shape in ("The answer is {}.", "#### {}", "\\boxed{{{}}}", "<answer>{}</answer>"):
         yield phrase(shape)
     if NUMBER.fullmatch(str(value)):
         for shape in ("def solution():\n    return {}", "```python\nprint({})\n```"):
-            yield Form(shape.format("..."), lambda row, s=shape: s.format(_number(lookup(row.item, field))), code=True)  # type: ignore[misc]
+            yield Form(shape.format("..."), lambda row, s=shape: s.format(_number(lookup(row.item, field))))  # type: ignore[misc]
 
 
 def _number(value: Any) -> Any:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from pinetune.bench.forms import Form
 from pinetune.bench.report import ProbeKind
-from pinetune.bench.rewrite import doubled_lists, each_text, emptied, merged, parsed, reordered
+from pinetune.bench.rewrite import doubled_lists, each_text, emptied, is_code, merged, parsed, reordered
 from pinetune.records import Row
 
 PADDING_CHARS = 20_000
@@ -64,7 +64,7 @@ def reference(subject: Subject) -> dict[str, str]:
 
 
 def other_case(subject: Subject) -> dict[str, str]:
-    if subject.form.code:
+    if is_code(subject.reference):
         return {}
     variants = {"lower case": each_text(subject.reference, str.lower), "upper case": each_text(subject.reference, str.upper)}
     return {name: text for name, text in variants.items() if text != subject.reference}
@@ -72,9 +72,9 @@ def other_case(subject: Subject) -> dict[str, str]:
 
 def other_layout(subject: Subject) -> dict[str, str]:
     text = subject.reference
-    variants = {"white space around": f"\n  {text}  \n"}
-    if not text.startswith("```"):
-        variants["code fence"] = f"```{'json' if parsed(text) is not None else ''}\n{text}\n```"
+    variants = {"white space around": f"\n\n{text}\n\n" if is_code(text) else f"\n  {text}  \n"}
+    if "```" not in text:
+        variants["code fence"] = f"```{_language(text)}\n{text}\n```"
     other = reordered(text)
     if other is not None:
         variants["key order and indent"] = other
@@ -82,9 +82,13 @@ def other_layout(subject: Subject) -> dict[str, str]:
     return variants
 
 
+def _language(text: str) -> str:
+    return "json" if parsed(text) is not None else "python" if is_code(text) else ""
+
+
 def over_long(subject: Subject) -> dict[str, str]:
     text = subject.reference
-    variants = {"padded": f"{text}\n{_padding()}", "repeated": "\n".join([text] * 50)}
+    variants = {"padded": f"{text}\n{_padding()}", "repeated": "\n".join([text] * (PADDING_CHARS // (len(text) + 1) + 1))}
     if parsed(text) is not None:
         variants["padded inside"] = each_text(text, lambda inner: f"{inner} {_padding()}")
         repeated = doubled_lists(text, 20)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -18,6 +19,17 @@ def parsed(text: str) -> Any:
 
 def dumped(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
+
+
+def is_code(text: str) -> bool:
+    """Whether case and indentation carry meaning: a fenced block, or Python that does more than name things."""
+    if "```" in text:
+        return True
+    try:
+        body = ast.parse(text).body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    return any(isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Import | ast.ImportFrom | ast.Assign) for node in body)
 
 
 def each_text(text: str, change: Callable[[str], str]) -> str:

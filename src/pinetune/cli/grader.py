@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from pinetune.cli.grader_input import AsJson, GraderFile, Unsafe, read_grader, read_object, read_row, read_text
+from pinetune.cli.grader_new import new
 from pinetune.cli.grader_services import grader_services
 from pinetune.cli.grader_test import test
 from pinetune.errors import UserError
@@ -35,11 +36,13 @@ def run(
         raise UserError("give the dataset row with either --item FILE or both --data FILE and --row N")
     text = answer if answer is not None else read_text(answer_file)  # type: ignore[arg-type]  # one of them is set
     graded = read_row(data, row) if data and row else Row(0, (), read_object(item, "an item") if item else {})
-    grader = read_grader(grader_file).build(unsafe_python=unsafe_python_graders, services=grader_services())
-    try:
-        grade = grader.grade(Completion((), (), (), "stop", text), graded)
-    finally:
-        grader.close()
+    source = read_grader(grader_file)
+    with grader_services(source, grader_file) as services:
+        grader = source.build(unsafe_python=unsafe_python_graders, services=services(0))
+        try:
+            grade = grader.grade(Completion((), (), (), "stop", text), graded)
+        finally:
+            grader.close()
     typer.echo(_as_json(grader.name, grade) if as_json else _as_text(grader.name, grade))
     if grade.status == "error":
         raise typer.Exit(1)
@@ -64,6 +67,7 @@ def _as_json(name: str, grade: Grade) -> str:
 
 
 grader_app.command()(test)
+grader_app.command()(new)
 
 
 def _as_text(name: str, grade: Grade) -> str:

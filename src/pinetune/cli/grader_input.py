@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,10 +24,11 @@ AsJson = Annotated[bool, typer.Option("--json", help="One JSON object, for progr
 
 @dataclass(frozen=True, slots=True)
 class GraderInput:
-    """A grader's definition and, where it came in a job body, the job's JSON schema for answers."""
+    """A grader's definition and, where it came in a job body, the job's JSON schema for answers and its own settings."""
 
     definition: dict[str, Any]
     schema: Mapping[str, Any] | None = None
+    own: Mapping[str, Any] = field(default_factory=dict)  # the job's "pinetune" section: where its judges are
 
     def build(self, *, unsafe_python: bool, services: Services | None = None) -> Grader:
         """Answers that are JSON are parsed for it (`sample.output_json`), as in `graders/run`."""
@@ -50,7 +51,8 @@ def read_grader(path: Path) -> GraderInput:
     response_format = reinforcement.get("response_format")
     if isinstance(response_format, dict) and isinstance(response_format.get("json_schema"), dict):
         schema = response_format["json_schema"].get("schema")
-    return GraderInput(reinforcement["grader"], schema if isinstance(schema, dict) else None)
+    own = body.get("pinetune")
+    return GraderInput(reinforcement["grader"], schema if isinstance(schema, dict) else None, own if isinstance(own, dict) else {})
 
 
 def read_row(data: Path, number: int) -> Row:

@@ -1,10 +1,41 @@
-"""What graders run from the command line may ask: a judge and embeddings, as the environment configures them."""
+"""What graders run from the command line may ask: the judges and embeddings that the environment or a job body names."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from pinetune.cli.grader_input import GraderInput
+from pinetune.errors import GraderError
 from pinetune.graders.options import Services
 
+ServicesOf = Callable[[int], Services]
 
-def grader_services(repeat: int = 0) -> Services:
-    """`repeat` tells repeated questions to a judge apart, past its cache."""
-    return Services()
+
+@contextmanager
+def grader_services(source: GraderInput, file: Path) -> Iterator[ServicesOf]:
+    """A function from a repeat number to services; repeated questions to a judge go past its cache.
+
+    Raises: UserError where a judge of this grader cannot be asked at all.
+    """
+    from pydantic import ValidationError
+
+    from pinetune.graders.ask import with_repeat
+    from pinetune.loop.judging import check_judges, judge_service
+    from pinetune.wire.base import complaints
+    from pinetune.wire.fine_tuning import PinetuneOptions
+
+    try:
+        own = PinetuneOptions.model_validate(source.own)
+    except ValidationError as error:
+        lines = [f"{file}: pinetune.{where}: {what}" for where, what in complaints(error, PinetuneOptions)]
+        raise GraderError("\n".join(lines)) from None
+    service = judge_service(own, file.parent)
+    try:
+        check_judges(source.definition, service, file.parent)
+        services = service.services()
+        yield lambda repeat: replace(services, ask=with_repeat(service.ask, repeat)) if repeat else services
+    finally:
+        service.close()

@@ -11,6 +11,7 @@ import typer
 from pinetune.cli.grader_input import AsJson, GraderFile, Unsafe, read_grader
 from pinetune.cli.grader_services import grader_services
 from pinetune.errors import UserError
+from pinetune.records import Grader
 
 ROWS, ROWS_WITH_A_JUDGE = 20, 5  # a row costs about 35 grades; with a judge each of them is paid for
 JUDGES_AT_ONCE = 8
@@ -48,25 +49,30 @@ def test(
     source = read_grader(grader_file)
     found = load_rows(data, max_rows=None)
     judged = asks_a_judge(source.definition)
-    options = BenchOptions(
-        num_rows=rows or (ROWS_WITH_A_JUDGE if judged else ROWS),
-        threshold=threshold,
-        seed=seed,
-        answer_field=answer_field,
-        answer_template=answer_template,
-        definition=source.definition,
-        schema=source.schema,
-        labelled=read_labelled(labels, found) if labels else (),
-        repeats=repeats,
-        again=(lambda n: source.build(unsafe_python=unsafe_python_graders, services=grader_services(n))) if judged else None,
-        workers=JUDGES_AT_ONCE if judged else 1,
-        prices=_prices(price) if price else None,
-    )
-    grader = source.build(unsafe_python=unsafe_python_graders, services=grader_services())
-    try:
-        report = bench(grader, found, options, file=str(data))
-    finally:
-        grader.close()
+    with grader_services(source, grader_file) as services:
+
+        def built(repeat: int = 0) -> Grader:
+            return source.build(unsafe_python=unsafe_python_graders, services=services(repeat))
+
+        options = BenchOptions(
+            num_rows=rows or (ROWS_WITH_A_JUDGE if judged else ROWS),
+            threshold=threshold,
+            seed=seed,
+            answer_field=answer_field,
+            answer_template=answer_template,
+            definition=source.definition,
+            schema=source.schema,
+            labelled=read_labelled(labels, found) if labels else (),
+            repeats=repeats,
+            again=built if judged else None,
+            workers=JUDGES_AT_ONCE if judged else 1,
+            prices=_prices(price) if price else None,
+        )
+        grader = built()
+        try:
+            report = bench(grader, found, options, file=str(data))
+        finally:
+            grader.close()
     typer.echo(json.dumps(report.as_json(), ensure_ascii=False) if as_json else as_text(report))
     if not report.passed():
         raise typer.Exit(1)
