@@ -226,6 +226,27 @@ def test_a_server_that_ignores_schemas_is_asked_in_words(serve: Serve) -> None:
     assert service.spending().tokens == 45
 
 
+def test_one_prose_answer_among_json_changes_nothing(serve: Serve) -> None:
+    """Also not when it was asked before anything was known of the server."""
+    first_is_in = threading.Event()
+
+    def answer(number: int, body: dict[str, Any]) -> Sent:
+        if "slow" in body["messages"][-1]["content"]:
+            first_is_in.wait(10)
+            return says("Nice!")
+        return says(verdict(1))
+
+    server, service = serve(answer)
+    with ThreadPoolExecutor(1) as pool:
+        slow = pool.submit(service.ask, question("slow"))
+        service.ask(question("quick"))
+        first_is_in.set()
+        assert slow.result().text == "Nice!"
+    service.ask(question("later"))
+    assert server.count == 3
+    assert {body["response_format"]["type"] for body in server.bodies} == {"json_schema"}
+
+
 def test_settings_a_model_refuses_are_left_out_and_said(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
     def answer(number: int, body: dict[str, Any]) -> Sent:
         for name in ("reasoning_effort", "max_completion_tokens"):
@@ -283,6 +304,14 @@ def test_a_money_budget_counts_by_price(serve: Serve) -> None:
     service.ask(question("b"))
     with pytest.raises(BudgetSpent, match=r"\$0.04 is spent \(2 questions, 30 tokens, \$0.04\); raise judge_budget_usd"):
         service.ask(question("c"))
+
+
+def test_a_money_budget_asks_nobody_without_a_price(serve: Serve) -> None:
+    server, service = serve(vectors, budget_usd=1.0)
+    for ask in (lambda: service.ask(question()), lambda: service.embed(["a"], "e")):
+        with pytest.raises(GradingFailed, match="judge_prices: no price for"):
+            ask()
+    assert server.count == 0
 
 
 def test_a_server_that_does_not_count_is_counted_by_length(serve: Serve) -> None:

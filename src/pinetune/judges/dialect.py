@@ -52,6 +52,12 @@ class Dialect:
                 return replace(self, dropped=self.dropped | {name})
         return self.plainer(request)
 
+    def joined(self, other: Dialect) -> Dialect:
+        """What two questions learned about one model: the strictest way that gave JSON, and all that it refuses."""
+        proven = [dialect for dialect in (self, other) if dialect.proven]
+        form = min((dialect.form for dialect in proven), key=FORMS.index, default=self.form)
+        return Dialect(form, self.dropped | other.dropped, self.old_max_tokens or other.old_max_tokens, bool(proven))
+
     def plainer(self, request: AskRequest) -> Dialect | None:
         """The next way to demand JSON."""
         if request.schema is None or self.form == FORMS[-1]:

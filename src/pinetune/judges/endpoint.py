@@ -40,7 +40,7 @@ class Endpoint:
 
     def complete(self, request: AskRequest, pay: Callable[[Usage], None]) -> AskReply:
         """See graders.ask.Ask. `pay` hears what each answer of the server used, also of one that turns out to be of no use."""
-        dialect = self._dialects.get(request.model, Dialect())
+        dialect = self._known(request.model)
         while True:
             try:
                 completion = self._create(dialect.body(request, request.model))
@@ -51,10 +51,12 @@ class Endpoint:
                 dialect = other
                 continue
             reply = self._reply(completion, request, pay)
-            spoke_json = request.schema is None or bool(objects_in(reply.text))
-            plainer = None if spoke_json or dialect.proven or reply.cut else dialect.plainer(request)
+            if request.schema is None or objects_in(reply.text):
+                self._remember(request.model, replace(dialect, proven=request.schema is not None))
+                return reply
+            # Prose from a model that spoke JSON when asked like this is its own fault, not that of the way of asking.
+            plainer = None if reply.cut or self._known(request.model).proven else dialect.plainer(request)
             if plainer is None:
-                self._remember(request, dialect, spoke_json)
                 return reply
             dialect = plainer
 
@@ -128,16 +130,17 @@ class Endpoint:
             raise GradingFailed("model_grader_refusal_error", f"{request.model} refused to judge: {str(refusal or 'content filter')[:300]}")
         return AskReply(without_thinking(text), request.model, usage, cut=choice.finish_reason == "length")
 
-    def _remember(self, request: AskRequest, dialect: Dialect, spoke_json: bool) -> None:
-        if not spoke_json:
-            return
+    def _known(self, model: str) -> Dialect:
         with self._lock:
-            before = self._dialects.get(request.model, Dialect())
-            proven = replace(dialect, proven=dialect.proven or request.schema is not None)
-            self._dialects[request.model] = proven
-        if (before.form, before.dropped) != (proven.form, proven.dropped):
-            without = f" and without {', '.join(sorted(proven.dropped))}" if proven.dropped else ""
-            logger.warning("judge %s is asked for JSON by %s%s: its server knows no other way", request.model, proven.form, without)
+            return self._dialects.get(model, Dialect())
+
+    def _remember(self, model: str, dialect: Dialect) -> None:
+        with self._lock:
+            before = self._dialects.get(model, Dialect())
+            self._dialects[model] = after = before.joined(dialect)
+        if (before.form, before.dropped) != (after.form, after.dropped):
+            without = f" and without {', '.join(sorted(after.dropped))}" if after.dropped else ""
+            logger.warning("judge %s is asked for JSON by %s%s: its server knows no other way", model, after.form, without)
 
 
 class _Refused(Exception):

@@ -23,7 +23,7 @@ from pinetune.judges.account import Account, Spending
 from pinetune.judges.cache import AnswerCache
 from pinetune.judges.endpoint import Endpoint
 from pinetune.judges.local import LocalModels, OpenEmbedder, OpenModel
-from pinetune.judges.settings import JudgeSettings, no_endpoint
+from pinetune.judges.settings import JudgeSettings, no_endpoint, no_price
 
 
 class JudgeService:
@@ -134,6 +134,8 @@ class JudgeService:
 
     def _payer(self, model: str, asked: str) -> Callable[[Mapping[str, int]], None]:
         price = self.settings.price(asked)
+        if price is None and self.settings.budget_usd is not None:
+            raise GradingFailed("model_grader_server_error", no_price(model))
         return lambda usage: self._open_account().add(model, usage, price.of(usage) if price else 0.0)
 
     def _answers(self) -> AnswerCache:

@@ -105,10 +105,7 @@ class JudgeSettings:
             if not self.base_url and not self.is_local(resolved):
                 raise UserError(no_endpoint(model))
             if self.budget_usd is not None and self.price(model) is None:
-                raise UserError(
-                    f"judge_prices: no price for {resolved}, so judge_budget_usd cannot be kept; "
-                    f'add {{"{resolved}": {{"input": 2.0, "output": 8.0}}}} (US dollars a million tokens)'
-                )
+                raise UserError(no_price(resolved))
 
     def scrub(self, text: str) -> str:
         """`text` without what nobody must read: the key, a password in the URL, anything that looks like a key."""
@@ -128,6 +125,13 @@ def no_endpoint(model: str) -> str:
     return (
         f"judge {model}: no endpoint is configured; set PINETUNE_JUDGE_BASE_URL (OpenAI-compatible, as http://localhost:8000/v1) "
         f'and PINETUNE_JUDGE_API_KEY, or let a local model answer: judge_aliases {{"{model}": "local:FOLDER"}}'
+    )
+
+
+def no_price(model: str) -> str:
+    return (
+        f"judge_prices: no price for {model}, so judge_budget_usd cannot be kept; "
+        f'add {{"{model}": {{"input": 2.0, "output": 8.0}}}} (US dollars a million tokens)'
     )
 
 

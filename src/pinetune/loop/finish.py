@@ -32,6 +32,7 @@ def finish(
     """Write model/, the final evals, report.html and summary.json; returns the summary ({} where no rows were held out).
 
     `tool`: a classical ranker to put beside the two models. `held_out`: what the evidence rows are called in the report.
+    Raises BudgetSpent where judges have no budget left for the final evals; calling it again goes on from their cache.
     """
     _export(prepared, folder)
     recorder.event("info", f"New fine-tuned model created: {folder.model}")
