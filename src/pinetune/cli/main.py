@@ -55,6 +55,15 @@ def chat(
 
 
 @app.command()
+def doctor(as_json: Annotated[bool, typer.Option("--json", help="one JSON object, for programs")] = False) -> None:
+    """Say what this host can and cannot confine, each promise tried on the spot (exit code 1: python graders are refused)."""
+    from pinetune.cli.doctor import doctor_command
+
+    if not doctor_command(as_json):
+        raise typer.Exit(1)
+
+
+@app.command()
 def version() -> None:
     """Print the version."""
     typer.echo(__version__)

@@ -16,7 +16,7 @@ from pinetune.graders.options import BuildOptions
 from pinetune.graders.template import sample_of
 from pinetune.records import Completion, Grade, Row
 from pinetune.sandbox.levels import choose_level
-from pinetune.sandbox.packages import PACKAGES, missing
+from pinetune.sandbox.packages import PACKAGES, corpora_command, missing
 from pinetune.sandbox.pool import WarmPool
 from pinetune.wire.graders import Python
 
@@ -49,6 +49,8 @@ class PythonGrader:
 
 def _advice(error: str) -> str:
     """How to install the package of the hosted image that a failed import names, or ""."""
+    if "nltk.download(" in error:  # its own advice is to download, which a confined grader cannot
+        return f"\nNLTK's data must be where a confined grader sees it: `{corpora_command()}`"
     named = re.search(r"ModuleNotFoundError: No module named '(\w+)", error)
     package = PACKAGES.get(named[1]) if named else None
     return f"\n{package.advice()}" if package and not package.installed() else ""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import os
 import sys
 from dataclasses import dataclass
 
@@ -110,3 +111,26 @@ def _forgives(node: ast.AST) -> bool:
         return False
     caught = [name.id for handler in node.handlers if handler.type for name in ast.walk(handler.type) if isinstance(name, ast.Name)]
     return any(handler.type is None for handler in node.handlers) or not FORGIVING.isdisjoint(caught)
+
+
+# What the hosted image holds of NLTK's data (punkt_tab is what newer NLTK versions read in place of punkt).
+CORPORA = {
+    "punkt": "tokenizers",
+    "punkt_tab": "tokenizers",
+    "stopwords": "corpora",
+    "wordnet": "corpora",
+    "omw-1.4": "corpora",
+    "names": "corpora",
+}
+
+
+def missing_corpora() -> list[str]:
+    """NLTK data that a confined grader would not find: it sees the interpreter's folder and /usr, no home folder."""
+    roots = [f"{sys.prefix}/nltk_data", f"{sys.prefix}/share/nltk_data", f"{sys.prefix}/lib/nltk_data"]
+    roots += ["/usr/share/nltk_data", "/usr/local/share/nltk_data", "/usr/lib/nltk_data", "/usr/local/lib/nltk_data"]
+    places = {name: [f"{root}/{kind}/{name}{end}" for root in roots for end in ("", ".zip")] for name, kind in CORPORA.items()}
+    return [name for name, paths in places.items() if not any(os.path.exists(path) for path in paths)]
+
+
+def corpora_command() -> str:
+    return f"{sys.executable} -m nltk.downloader -d {sys.prefix}/nltk_data {' '.join(CORPORA)}"
