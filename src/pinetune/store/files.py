@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
@@ -21,6 +22,14 @@ from pinetune.store.states import OPEN
 
 FILES, JOBS, PARTS = columns(FileTable), columns(JobTable), columns(PartTable)
 ORPHAN_SECONDS = 24 * 3600.0  # a blob without a row may belong to an upload in flight; after a day it does not
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """Content that is stored and no file yet."""
+
+    id: str
+    written: Written
 
 
 class Files:
@@ -42,14 +51,27 @@ class Files:
         status: str = "processed",
     ) -> File:
         """Stream `content` into the store. Raises TooLarge beyond `limit` bytes, StoreFull; nothing remains then."""
+        return self.keep(self.stage(content, limit), project, purpose, filename, expires_after=expires_after, status=status)
+
+    def stage(self, content: bytes | IO[bytes] | Iterable[bytes], limit: int | None = None) -> Staged:
+        """The first half of `create`, for who learns the purpose after the content. `keep` or `discard` it; `sweep` does after a day."""
         id = ids.new(ids.FILE)
-        written = self._blobs.write(id, as_chunks(content), limit)
+        return Staged(id, self._blobs.write(id, as_chunks(content), limit))
+
+    def keep(
+        self, staged: Staged, project: str, purpose: str, filename: str, *, expires_after: float | None = None, status: str = "processed"
+    ) -> File:
+        """The second half: the content becomes a file, or is gone."""
         try:
             with self._db.write() as connection:
-                return insert_file(connection, id, project, purpose, filename, written, self._db.now(), expires_after, status)
+                named = (staged.id, project, purpose, filename, staged.written)
+                return insert_file(connection, *named, self._db.now(), expires_after, status)
         except BaseException:
-            self._blobs.delete(id)
+            self.discard(staged)
             raise
+
+    def discard(self, staged: Staged) -> None:
+        self._blobs.delete(staged.id)
 
     def get(self, id: str, project: str | None = None) -> File:
         """Raises NotFound, also for another project's file; project None sees all."""
