@@ -14,7 +14,7 @@ from pinetune.errors import GraderError
 from pinetune.graders.options import BuildOptions, Services
 from pinetune.records import Grader
 from pinetune.sandbox.limits import Limits
-from pinetune.wire.base import complaints
+from pinetune.wire.base import brief, complaints
 from pinetune.wire.graders import DEFINITIONS, Definition, Endpoint
 
 # Each module has build(definition, options) -> Grader; it is imported when a grader of its type is built.
@@ -81,9 +81,9 @@ def parse_definition(definition: Mapping[str, Any] | BaseModel, path: str = "gra
         raise GraderError(f"{path}.type: is missing; add one of: {', '.join(DEFINITIONS)}")
     shape = DEFINITIONS.get(kind) if isinstance(kind, str) else None
     if shape is None:
-        near = difflib.get_close_matches(str(kind), DEFINITIONS, n=1, cutoff=0.5)
+        near = difflib.get_close_matches(kind, DEFINITIONS, n=1, cutoff=0.5) if isinstance(kind, str) else []
         hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(DEFINITIONS)}"
-        raise GraderError(f"{path}.type: unknown grader type {kind!r}; {hint}")
+        raise GraderError(f"{path}.type: unknown grader type {brief(kind)}; {hint}")
     try:
         return shape.model_validate(dict(body))
     except ValidationError as error:

@@ -56,10 +56,14 @@ class Formula:
         try:
             result = float(self._value(variables))
         except (ArithmeticError, ValueError) as error:
-            raise GradingFailed("formula_parse_error", f"{self.text}: {error}, with {dict(variables)}") from None
+            raise self._failure(str(error), variables) from None
         if not math.isfinite(result):
-            raise GradingFailed("formula_parse_error", f"{self.text}: the result is {result}, with {dict(variables)}")
+            raise self._failure(f"the result is {result}", variables)
         return result
+
+    def _failure(self, what: str, variables: Mapping[str, float]) -> GradingFailed:
+        text = self.text if len(self.text) <= 200 else self.text[:200] + "..."
+        return GradingFailed("formula_parse_error", f"{text}: {what}, with {dict(variables)}")
 
 
 class _Parser:

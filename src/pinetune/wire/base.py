@@ -35,9 +35,18 @@ def _said(fault: Any) -> str:
     if fault["type"] == "missing":
         return "is missing; add it"
     if fault["type"] == "literal_error":
-        return f"must be {fault['ctx']['expected']}, not {fault['input']!r}"
+        return f"must be {fault['ctx']['expected']}, not {brief(fault['input'])}"
     message = fault["msg"][0].lower() + fault["msg"][1:]
-    return f"{message.removeprefix('value error, ').removeprefix('input ')}, not {fault['input']!r}"[:300]
+    return f"{message.removeprefix('value error, ').removeprefix('input ')}, not {brief(fault['input'])}"[:300]
+
+
+def brief(value: Any) -> str:
+    """A value of a request as a message shows it: at most 200 characters, whatever was sent."""
+    try:
+        text = repr(value)
+        return text if len(text) <= 200 else f"{text[:200]}..."
+    except RecursionError:
+        return f"a {type(value).__name__} nested too deeply"
 
 
 def _unknown_key(loc: tuple[int | str, ...], shape: type[BaseModel]) -> str:

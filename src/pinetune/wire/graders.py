@@ -22,7 +22,7 @@ class Definition(Wire):
     """What all grader definitions share. `pass_threshold` decides pass or fail in evals only, never the reward."""
 
     name: str | None = None
-    pass_threshold: float | None = None
+    pass_threshold: float | None = Field(default=None, allow_inf_nan=False)
 
 
 class StringCheck(Definition):
