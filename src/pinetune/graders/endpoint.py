@@ -33,6 +33,20 @@ SERVER_ERROR = "endpoint_grader_server_error"
 INTERNAL_ERROR = "endpoint_grader_internal_error"
 
 
+class Pace:
+    """Evenly spaced starts, `per_minute` of them; None = at once."""
+
+    def __init__(self, per_minute: int | None) -> None:
+        self._gap_seconds = 60.0 / per_minute if per_minute else 0.0
+        self._next_start = 0.0
+
+    def start(self, now: float) -> float:
+        """When the next one may start, in seconds on the clock of `now`; that place is then taken."""
+        start = max(now, self._next_start)
+        self._next_start = start + self._gap_seconds
+        return start
+
+
 class EndpointGrader:
     """Asks the endpoint; thread-safe. `rate_limit` is the most requests a minute, evenly spaced, retries included.
 
@@ -44,11 +58,10 @@ class EndpointGrader:
         self.name = definition.name or options.default_name
         self._url = _checked_url(definition.url, f"{options.path}.url")
         self._headers = _checked_headers(definition.headers or {}, f"{options.path}.headers")
-        self._gap_seconds = 60.0 / definition.rate_limit if definition.rate_limit else 0.0
+        self._pace = Pace(definition.rate_limit)
         self._seconds = options.endpoint_seconds
         self._backoff_seconds = backoff_seconds
         self._json_answers = options.json_answers
-        self._next_start = 0.0
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
@@ -88,7 +101,8 @@ class EndpointGrader:
         """Asks up to 1 + RETRIES times; raises GradingFailed with what the last try met."""
         failure = GradingFailed(SERVER_ERROR, "")
         for retry in range(RETRIES + 1):
-            await self._turn()
+            now = time.monotonic()
+            await asyncio.sleep(self._pace.start(now) - now)
             try:
                 async with asyncio.timeout(self._seconds):
                     status, headers, text = await self._post(body)
@@ -133,14 +147,6 @@ class EndpointGrader:
         if not math.isfinite(value):
             raise GradingFailed(SERVER_ERROR, f"{self._shown_url()}: the score is {value}, not a finite number")
         return value
-
-    async def _turn(self) -> None:
-        """Wait for this request's place in the rate."""
-        now = time.monotonic()
-        start = max(now, self._next_start)
-        self._next_start = start + self._gap_seconds
-        if start > now:
-            await asyncio.sleep(start - now)
 
     def _pause(self, retry: int, headers: httpx.Headers) -> float:
         asked = headers.get("retry-after", "")
