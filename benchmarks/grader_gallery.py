@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import gzip
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -45,6 +46,17 @@ def asked(prompt: str, answer: Any, **more: Any) -> Item:
     return {"messages": [{"role": "user", "content": prompt}], "reference_answer": answer} | more
 
 
+def tested(raw: Item) -> Item:
+    """A program and what it must return, as a coding task with one test."""
+    return asked(raw["question"], raw["program"], tests=f"assert abs(solution() - {float(raw['answer'])}) < 1e-3")
+
+
+def quoted(question: str) -> Item | None:
+    """Cite the longest sentence of a text of at least three."""
+    sentences = re.split(r"(?<=[.?!]) +", question)
+    return asked(f"Quote the longest sentence: {question}", max(sentences, key=len), source=question) if len(sentences) > 2 else None
+
+
 CASES = {
     "genes": Case("ranked_list", "rare/demo_valid", lambda raw: to_item(raw, Counter()), {"list_field": "genes"}),
     "SNIPS slots": Case("json_fields_f1", "extract/snips_valid", lambda raw: asked(raw["text"], raw["answer"])),
@@ -57,6 +69,9 @@ CASES = {
         lambda raw: asked(raw["question"], raw["answer"], program=raw["program"]) if raw.get("program") else None,
         template="{{ item.program }}",
     ),
+    "SVAMP as unit tests": Case("unit_tests", "math/svamp_train", lambda raw: tested(raw) if raw.get("program") else None),
+    "SNIPS as pairs": Case("name_value_f1", "extract/snips_valid", lambda raw: asked(raw["text"], raw["answer"]["slots"])),
+    "GSM8K longest sentence": Case("quote_in_source", "math/gsm8k_test", lambda raw: quoted(raw["question"])),
 }
 
 

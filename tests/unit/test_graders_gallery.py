@@ -256,6 +256,8 @@ SOURCE = "The tenant shall pay rent on the first day.  The landlord\nshall maint
         ({"quotes": ["tenant shall pay rent"]}, "The tenant shall pay rent on the first day.", 1.0),
         ({"quotes": ["in good order at all times"]}, "The tenant shall pay rent on the first day.", 0.0),
         (SOURCE, None, 0.0),
+        ({"quotes": [SOURCE]}, None, 0.0),
+        ({"quotes": [SOURCE[:70]]}, "first day", 0.0),
         ("", None, 0.0),
     ],
 )
@@ -293,7 +295,7 @@ def test_the_source_stands_alone_and_is_the_same_grader(kind: str) -> None:
     exec(compile(source, kind, "exec"), alone)
     module = importlib.import_module(f"pinetune.graders.gallery.{kind}")
     right = {"code_part_marks": "F91.8", "json_fields_f1": {"a": 1}, "name_value_f1": {"a": 1}}.get(kind, "18")
-    item = {"reference_answer": right, "tests": "assert f() == 1", "source": "a source of some length"}
+    item = {"reference_answer": right, "tests": "assert f() == 1", "source": "This is a source of some length for a quote."}
     answers = ['{"answers": ["18"]}', "F91.8", '{"a": 1}', "The answer is 18", "answer = 18", "def f(): return 1"]
     answers.append('{"quotes": ["source of some length"]}')
     for text in answers:

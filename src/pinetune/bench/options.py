@@ -34,3 +34,4 @@ class BenchOptions:
     again: Callable[[int], Grader] | None = None  # the grader with its judge asked anew: then the spread is measured
     workers: int = 1  # grades at once; more than one where each waits for a judge
     prices: tuple[float, float] | None = None  # money per million prompt and completion tokens
+    told: Callable[[str], None] = lambda _: None  # progress: what is being done, a few words

@@ -33,9 +33,11 @@ def bench(grader: Grader, rows: Sequence[Row], options: BenchOptions, *, file: s
     field_name = require_answer_field(rows, options, file)
     session = _Session(grader, options.workers)
     chosen = _sample(rows, options)
+    options.told("looking for the form of the answer")
     form, satisfied = find_form(chosen, field_name, options, session.score)
     subjects = _subjects(chosen, rows, form, field_name, options.seed)
-    results, skipped = _run_probes(subjects, session, options.threshold)
+    results, skipped = _run_probes(subjects, session, options)
+    options.told("labels and repeats")
     spread = _spread(subjects, options) if options.again is not None else None
     judged = session.grade_all([(case.row, case.answer) for case in options.labelled])
     agreed = agreement(options.labelled, judged, options.threshold) if options.labelled else None
@@ -126,10 +128,11 @@ def _other(distinct: Sequence[tuple[str, Row]], own: str, chance: random.Random)
     return row
 
 
-def _run_probes(subjects: Sequence[Subject], session: _Session, threshold: float) -> tuple[tuple[ProbeResult, ...], dict[str, str]]:
+def _run_probes(subjects: Sequence[Subject], session: _Session, options: BenchOptions) -> tuple[tuple[ProbeResult, ...], dict[str, str]]:
     results, skipped = [], {}
     right: Mapping[int, Grade] = {}
-    for name, probe in PROBES.items():
+    for number, (name, probe) in enumerate(PROBES.items(), 1):
+        options.told(f"probe {number} of {len(PROBES)}: {name}")
         texts = [(subject.row, variants) for subject in subjects if (variants := probe.write(subject))]
         if not texts:
             skipped[name] = "no such answer can be made from these rows"
@@ -141,7 +144,7 @@ def _run_probes(subjects: Sequence[Subject], session: _Session, threshold: float
             tried.setdefault(variant, []).append((row, text, grade))
         if name == "reference":
             right = {row.index: grade for row, _, grade in tried[""]}
-        results.append(_most_telling(name, probe, tried, right, threshold))
+        results.append(_most_telling(name, probe, tried, right, options.threshold))
     return tuple(results), skipped
 
 

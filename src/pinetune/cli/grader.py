@@ -63,6 +63,7 @@ def validate(grader_file: GraderFile, unsafe_python_graders: Unsafe = False, as_
 def _as_json(name: str, grade: Grade) -> str:
     fields = ("status", "value", "error_kind", "explanation", "seconds")
     body = {"name": name, **{field: getattr(grade, field) for field in fields}, "parts": dict(grade.parts)}
+    body |= {"model": grade.model or None, "usage": {model: dict(used) for model, used in grade.usage.items()}}
     return json.dumps(body if grade.status == "ok" else body | {"value": None}, ensure_ascii=False)
 
 
@@ -74,5 +75,7 @@ def _as_text(name: str, grade: Grade) -> str:
     if grade.status == "error":
         return f"{name}: could not grade ({grade.error_kind})\n{grade.explanation}"
     parts = "".join(f"\n  {part}: {value:g}" for part, value in grade.parts.items())
-    printed = f"\nprinted:\n{grade.explanation}" if grade.explanation else ""
-    return f"{name}: reward {grade.value:g} ({grade.seconds * 1000:.1f} ms){parts}{printed}"
+    tokens = sum(used.get("total_tokens", 0) for used in grade.usage.values())
+    judged = f"\njudged by {grade.model} ({tokens} tokens)" if grade.model else ""
+    said = f"\n{'said' if grade.model else 'printed'}:\n{grade.explanation}" if grade.explanation else ""
+    return f"{name}: reward {grade.value:g} ({grade.seconds * 1000:.1f} ms){parts}{judged}{said}"

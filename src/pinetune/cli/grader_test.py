@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -67,15 +68,23 @@ def test(
             again=built if judged else None,
             workers=JUDGES_AT_ONCE if judged else 1,
             prices=_prices(price) if price else None,
+            told=_tell if sys.stderr.isatty() and not as_json else lambda _: None,
         )
         grader = built()
         try:
             report = bench(grader, found, options, file=str(data))
         finally:
             grader.close()
+            options.told("")
     typer.echo(json.dumps(report.as_json(), ensure_ascii=False) if as_json else as_text(report))
     if not report.passed():
         raise typer.Exit(1)
+
+
+def _tell(doing: str) -> None:
+    """One line on the terminal, written over by the next; the report goes to standard output."""
+    sys.stderr.write(f"\r\033[K{doing}")
+    sys.stderr.flush()
 
 
 def _prices(text: str) -> tuple[float, float]:

@@ -2,7 +2,7 @@
 
 The answer is {"quotes": ["..."]}, or a text with the citations in quotation marks. White space, case and the shape of
 quotation marks do not count. Too short, too long, repeated and overlapping quotes count as wrong. Where the row also
-has a passage to find (ANSWER_FIELD), a quote must overlap it.
+has a passage to find (ANSWER_FIELD), half of a quote must lie in it.
 """
 
 import re
@@ -17,7 +17,8 @@ QUOTES_FIELD = "quotes"  # key of the list of quotes in the model's JSON answer
 MIN_CHARS = 15  # shorter quotes occur anywhere
 MAX_QUOTE_CHARS = 600  # longer quotes copy instead of citing
 MAX_QUOTES = 10  # more quotes score 0
-OVERLAP = 0.5  # share of a quote or of the passage that they must have in common
+MAX_SHARE = 0.6  # without a passage to find: a quote that is a larger share of the source copies instead of citing
+OVERLAP = 0.5  # share of a quote that must lie, in one piece, in the passage to find
 MAX_CHARS = 20_000  # longer answers score 0
 
 MARKS = str.maketrans({"“": '"', "”": '"', "„": '"', "«": '"', "»": '"', "’": "'", "‘": "'"})
@@ -29,10 +30,11 @@ def grade(sample: dict[str, Any], item: dict[str, Any]) -> float:
     if not quotes or len(quotes) > MAX_QUOTES:
         return 0.0
     passages = [plain(str(passage)) for passage in accepted(item[ANSWER_FIELD])] if item.get(ANSWER_FIELD) else []
+    most = MAX_QUOTE_CHARS if passages else min(MAX_QUOTE_CHARS, MAX_SHARE * len(source))
     taken: list[tuple[int, int]] = []
     right = 0
     for quote in quotes:
-        start = source.find(quote) if MIN_CHARS <= len(quote) <= MAX_QUOTE_CHARS else -1
+        start = source.find(quote) if MIN_CHARS <= len(quote) <= most else -1
         end = start + len(quote)
         free = start >= 0 and not any(start < other_end and end > other for other, other_end in taken)
         if free and (not passages or any(overlaps(quote, passage) for passage in passages)):
@@ -52,9 +54,8 @@ def quotes_of(sample: dict[str, Any]) -> list[str]:
 
 
 def overlaps(quote: str, passage: str) -> bool:
-    """Half of the shorter one stands in the other, in one piece."""
     match = SequenceMatcher(None, quote, passage, autojunk=False).find_longest_match()
-    return match.size >= OVERLAP * min(len(quote), len(passage))
+    return match.size >= OVERLAP * len(quote)
 
 
 def plain(text: str) -> str:

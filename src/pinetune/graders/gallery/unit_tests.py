@@ -17,7 +17,7 @@ ALL_OR_NOTHING = False  # True: 1.0 where every test passes, else 0.0
 OWN_OPERATORS = False  # True: code may define comparison and arithmetic of its own (tests of classes need it)
 SECONDS = 2.0  # a test that takes longer fails
 MAX_TESTS = 50  # more are not run: a call has two minutes
-MAX_CHARS = 40_000  # longer answers score 0
+MAX_CHARS = 20_000  # longer answers score 0
 
 BARRED = frozenset(
     [
