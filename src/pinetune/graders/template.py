@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from pinetune.errors import GraderError, GradingFailed
@@ -43,7 +44,7 @@ class _Sample(dict[str, Any]):
     def _make(self, key: str) -> Any:
         completion = self._completion
         if key == "output_json":
-            return _parsed(completion.answer) if self._json_answers else None
+            return _parsed_once(completion.answer) if self._json_answers else None
         if key == "output_tools":
             return [dict(call) for call in completion.tool_calls]
         if key == "output_audio":
@@ -55,6 +56,9 @@ class _Sample(dict[str, Any]):
         raise KeyError(key)
 
     def whole(self) -> dict[str, Any]:
+        """All of it, for whoever may change what it gets."""
+        if self._json_answers:
+            self["output_json"] = _parsed(self["output_text"])
         return {key: self[key] for key in SAMPLE_KEYS}
 
 
@@ -73,15 +77,22 @@ def sample_of(completion: Completion, *, json_answers: bool) -> dict[str, Any]:
     return _Sample(completion, json_answers).whole()
 
 
+def _refuse(word: str) -> Any:
+    raise ValueError(f"{word} is no JSON")  # Python alone would take NaN and Infinity
+
+
+DECODER = json.JSONDecoder(parse_constant=_refuse)  # made once: json.loads would make one a call
+
+
 def _parsed(text: str) -> Any:
     try:
-        return json.loads(text, parse_constant=_refuse)
+        return DECODER.decode(text)
     except (ValueError, RecursionError):
         return None
 
 
-def _refuse(word: str) -> Any:
-    raise ValueError(f"{word} is no JSON")  # Python alone would take NaN and Infinity
+# The parts of a multi read the same answer one after the other; templates only read what they are given. 32: a few a thread.
+_parsed_once = lru_cache(maxsize=32)(_parsed)
 
 
 @dataclass(frozen=True, slots=True)
