@@ -24,6 +24,7 @@ from pinetune.runs.files import finite
 
 T = TypeVar("T")
 READS = {"pinetune_reads": True}
+UNUSABLE = (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 class Database:
@@ -67,7 +68,7 @@ class Database:
                 return StoreBusy(f"The database is locked by another process for over {self.busy_seconds:g} s; try again")
             if code == sqlite3.SQLITE_FULL:
                 return StoreFull("The disk that holds the database is full; nothing was stored. Free some space and try again")
-            if code in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CORRUPT):
+            if code in UNUSABLE:
                 return StoreError(f"The database file cannot be used ({cause}); nothing was stored. Check its disk and its permissions")
         elif isinstance(error, OperationalError | InterfaceError):
             state = getattr(cause, "sqlstate", None)
@@ -75,7 +76,8 @@ class Database:
                 return StoreBusy(f"The database is busy ({cause}); try again")
             if state == "53100":
                 return StoreFull("The disk that holds the database is full; nothing was stored. Free some space and try again")
-            return StoreError(f"The database does not answer ({cause}); check PINETUNE_DATABASE_URL and that its server runs")
+            said = " ".join(str(cause).split())
+            return StoreError(f"The database does not answer ({said}); check PINETUNE_DATABASE_URL and that its server runs")
         return error
 
 

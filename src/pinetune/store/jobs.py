@@ -90,7 +90,7 @@ class Jobs:
         return self._move("request_pause", id, project=project, pause_requested=True)
 
     def resume(self, id: str, project: str | None = None) -> Job:
-        return self._move("resume", id, project=project, pause_requested=False)
+        return self._move("resume", id, project=project, pause_requested=False, attempts=0)
 
     def cancel(self, id: str, project: str | None = None) -> Job:
         """At once, whoever works on it: the worker loses its lease with it. Checkpoints are kept."""
@@ -99,7 +99,7 @@ class Jobs:
     # A worker's moves: LeaseLost when it no longer holds the job
 
     def validated(self, lease: Lease) -> Job:
-        return self._move("validated", lease.id, lease)
+        return self._move("validated", lease.id, lease, attempts=0)
 
     def update(self, lease: Lease, **values: Any) -> None:
         """Set what a running job learns: hyperparameters, estimated_finish, trained_tokens, usage_metrics, eval_id, folder, ..."""
@@ -110,9 +110,9 @@ class Jobs:
             lock_job(connection, lease, self._db.now())
             connection.execute(update(JOBS).where(JOBS.c.id == lease.id).values(values))
 
-    def paused(self, lease: Lease) -> Job:
-        """Pause was asked for and a checkpoint stands."""
-        return self._move("paused", lease.id, lease, pause_requested=False, estimated_finish=None)
+    def paused(self, lease: Lease, message: str = "") -> Job:
+        """A checkpoint stands; pause was asked for, or the job cannot go on for the reason `message`."""
+        return self._move("paused", lease.id, lease, message=message, pause_requested=False, estimated_finish=None)
 
     def succeed(
         self,
