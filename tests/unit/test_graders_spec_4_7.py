@@ -9,7 +9,7 @@ import pytest
 from grading import CHECK
 
 from pinetune.errors import GraderError
-from pinetune.graders.verdict import shown, validate_grader
+from pinetune.graders.verdict import hide_headers, shown, validate_grader
 
 JUDGE = {"type": "score_model", "name": "j", "model": "gpt-4o", "input": [{"role": "user", "content": "Rate {{ sample.output_text }}"}]}
 
@@ -63,6 +63,12 @@ def test_headers_inside_a_multi_are_hidden_too() -> None:
     definition = {"type": "multi", "graders": {"e": endpoint}, "calculate_output": "e"}
     assert "secret" not in json.dumps(shown(definition))
     assert "secret" not in json.dumps(validate_grader({"grader": definition}))
+    job = {"method": {"reinforcement": {"grader": definition}}, "other": [{**endpoint, "headers": "secret"}], "headers": {"kept": "x"}}
+    hidden = hide_headers(job)
+    assert "secret" not in json.dumps(hidden)
+    assert hidden["method"]["reinforcement"]["grader"]["graders"]["e"] == {**endpoint, "headers": {"X-Key": "***"}}
+    assert hidden["headers"] == {"kept": "x"}
+    assert "secret" in json.dumps(job)  # the one in use is left as it is
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from pydantic import BaseModel, ValidationError
 
@@ -22,7 +22,7 @@ from pinetune.wire.grader_run import (
     GraderValidateRequest,
     TokenUsage,
 )
-from pinetune.wire.graders import Definition, Endpoint, LabelModel, Multi, ScoreModel, StringCheck
+from pinetune.wire.graders import Definition, LabelModel, Multi, ScoreModel, StringCheck
 
 Shape = TypeVar("Shape", bound=Wire)
 HIDDEN = "***"
@@ -127,10 +127,25 @@ def shown(definition: Mapping[str, Any] | BaseModel, name: str = "") -> dict[str
     body["name"] = parsed.name or name or body["type"]
     if isinstance(parsed, StringCheck) and parsed.operation == "neq":
         body["operation"] = "ne"
-    if isinstance(parsed, Endpoint) and parsed.headers:
-        body["headers"] = dict.fromkeys(parsed.headers, HIDDEN)
     if isinstance(parsed, Multi):
         body["graders"] = {key: shown(part, key) for key, part in by_key(parsed.graders, "grader.graders").items()}
+    return cast(dict[str, Any], hide_headers(body))
+
+
+def hide_headers(value: Any) -> Any:
+    """A JSON value (a grader, a job body, a list of jobs) as it may be shown or kept: endpoint graders in it without their keys.
+
+    >>> hide_headers({"grader": {"type": "endpoint", "url": "https://x", "headers": {"Authorization": "Bearer sk-1"}}})
+    {'grader': {'type': 'endpoint', 'url': 'https://x', 'headers': {'Authorization': '***'}}}
+    """
+    if isinstance(value, list):
+        return [hide_headers(inner) for inner in value]
+    if not isinstance(value, Mapping):
+        return value
+    body = {key: hide_headers(inner) for key, inner in value.items()}
+    if body.get("type") == "endpoint" and body.get("headers"):
+        headers = body["headers"]
+        body["headers"] = dict.fromkeys(headers, HIDDEN) if isinstance(headers, Mapping) else HIDDEN
     return body
 
 
