@@ -22,6 +22,7 @@ from pinetune.data.rows import check_lengths, load_rows
 from pinetune.errors import JobError
 from pinetune.evals.evaluate import evaluate
 from pinetune.graders.build import build_grader
+from pinetune.graders.verdict import hide_headers
 from pinetune.judges.service import JudgeService
 from pinetune.loop.checkpoints import LearnerCheckpoints
 from pinetune.loop.config import JobFacts, TrainConfig, parse_job, resolve
@@ -98,6 +99,7 @@ def prepare(raw: Mapping[str, Any], beside: Path, *, seed: int | None = None, tr
         unsafe_python=body.pinetune.unsafe_python_graders,
         json_answers=body.method.reinforcement.response_format is not None,
         services=judges.services(),
+        endpoint_seconds=body.pinetune.endpoint_timeout,
         path="method.reinforcement.grader",
     )
     try:
@@ -130,7 +132,7 @@ def open_run(prepared: Prepared, out: Path) -> RunFolder:
         raise JobError(f"{out} is not empty and holds no job; choose another --out")
     data_files = {role: str(path) for role, path in prepared.files.items()}
     grader = prepared.body.method.reinforcement.grader
-    folder.write_job({"body": dict(prepared.raw), "resolved": prepared.config.printed(), "sha256": _identity(prepared)})
+    folder.write_job({"body": hide_headers(prepared.raw), "resolved": prepared.config.printed(), "sha256": _identity(prepared)})
     folder.write_provenance(provenance(model=prepared.source, data_files=data_files, grader=grader, seed=prepared.config.seed))
     return folder
 

@@ -97,6 +97,7 @@ class PinetuneOptions(Wire):
     judge_budget_tokens: Annotated[int, Field(ge=1)] | None = None
     judge_budget_usd: Annotated[float, Field(gt=0)] | None = None
     judge_prices: dict[str, JudgePrice] = Field(default_factory=dict)  # by model
+    endpoint_timeout: Annotated[float, Field(gt=0, le=86400)] = 600.0  # seconds an endpoint grader may take for an answer
     unsafe_python_graders: bool = False  # run python graders without confinement: only for graders you wrote yourself
 
 
