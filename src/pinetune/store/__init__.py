@@ -23,6 +23,7 @@ transaction: it happened as a whole or not at all. What comes out are frozen rec
 | `evals` | create, get, list, update, delete | create(job=lease): the job's own |
 | `eval_runs` | create, get, list, cancel, delete, items, item | claim, renew, expire, add_items, positions, finish |
 | `webhooks` | add, list, get, remove, deliveries | claim, delivered, failed (the sender) |
+| `imports` | file, job, checkpoint, eval, run, items: records under their own ids, nothing overwritten | |
 | `store.sweep()` | hourly: expired and half-deleted things | |
 
 Errors (`pinetune.errors`): NotFound (404), MoveRefused (400), TooLarge, PartsWrong (400), LeaseLost (stop working),

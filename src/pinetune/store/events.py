@@ -106,7 +106,7 @@ def _row(job_id: str, position: int, event: NewEvent, now: float) -> dict[str, A
     return {
         "job_id": job_id,
         "position": position,
-        "id": ids.new(ids.EVENT),
+        "id": event.id or ids.new(ids.EVENT),
         "created_at": now if event.created_at is None else event.created_at,
         "level": event.level,
         "type": event.type,

@@ -152,6 +152,7 @@ class NewEvent:
     data: Mapping[str, Any] | None = None
     key: str | None = None
     created_at: float | None = None  # None = now
+    id: str | None = None  # of an imported event; None = a new one
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from pinetune.store.evals import Evals
 from pinetune.store.events import Events
 from pinetune.store.files import Files
 from pinetune.store.folders import Folders
+from pinetune.store.imports import Imports
 from pinetune.store.jobs import Jobs
 from pinetune.store.leases import Leases
 from pinetune.store.migrate import upgrade
@@ -47,6 +48,7 @@ class Store:
         self.evals = Evals(database)
         self.eval_runs = EvalRuns(database)
         self.webhooks = Webhooks(database)
+        self.imports = Imports(database, blobs)
 
     @classmethod
     def open(cls, settings: Settings, *, now: Callable[[], float] = time.time, filesystem: Any = None) -> Store:
