@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
-from pinetune.serving.directory import ServedModel
-from pinetune.serving.service import fingerprint, new_id, now
-from pinetune.serving.turn import Message, Shown, Turn, only_tool
+from pinetune.serving.directory import Kept, ServedModel
+from pinetune.serving.ids import fingerprint, new_id, now
+from pinetune.serving.sample import Delta, FinishReason, Sample, spelled
+from pinetune.serving.turn import Message, Shown, Turn, choose, unique_tools
 from pinetune.wire.chat import (
     AllowedToolsChoice,
     ChatCompletion,
@@ -24,8 +24,6 @@ from pinetune.wire.chat import (
     PromptTokensDetails,
     ReplyMessage,
     TokenLogprob,
-    ToolCall,
-    TopLogprob,
     Usage,
 )
 from pinetune.wire.errors import ApiProblem
@@ -34,22 +32,17 @@ if TYPE_CHECKING:
     from pinetune.serving.engine import Event
     from pinetune.serving.text import TokenInfo
 
-FinishReason = Literal["stop", "length", "tool_calls"]
-
 
 def to_turn(request: ChatRequest) -> Turn:
     """Raises ApiProblem for what is well-formed but cannot be done."""
     if request.top_logprobs is not None and not request.logprobs:
         raise ApiProblem(400, "top_logprobs needs logprobs to be true", code="invalid_value", param="top_logprobs")
-    named = {tool.function.name for tool in request.tools or []}
-    if len(named) != len(request.tools or []):
-        raise ApiProblem(400, "two tools have the same name", code="invalid_value", param="tools")
     most, most_name = request.max_completion_tokens, "max_completion_tokens"
     if most is None and request.max_tokens is not None:
         most, most_name = request.max_tokens, "max_tokens"
     turn = Turn(
         messages=tuple(_message(message, i) for i, message in enumerate(request.messages)),
-        tools=tuple(tool.function.model_dump(exclude_none=True, exclude={"strict"}) for tool in request.tools or []),
+        tools=unique_tools([tool.function.model_dump(exclude_none=True, exclude={"strict"}) for tool in request.tools or []]),
         parallel=request.parallel_tool_calls is not False,
         schema=_schema(request),
         max_tokens=most,
@@ -69,22 +62,13 @@ def to_turn(request: ChatRequest) -> Turn:
 
 
 def _choose(turn: Turn, request: ChatRequest) -> Turn:
-    from dataclasses import replace
-
     choice = request.tool_choice
-    if choice is None or choice == "none" or choice == "auto":
-        return replace(turn, tool_choice="auto" if choice is None else choice)
-    if not turn.tools:
-        raise ApiProblem(400, "tool_choice is only allowed when tools are given", code="invalid_value", param="tool_choice")
     if isinstance(choice, NamedTool):
-        return only_tool(turn, choice.function.name)
+        return choose(turn, "required", [choice.function.name])
     if isinstance(choice, AllowedToolsChoice):
-        allowed = {str(tool.get("name") or tool.get("function", {}).get("name")) for tool in choice.allowed_tools.tools}
-        tools = tuple(tool for tool in turn.tools if tool["name"] in allowed)
-        if not tools:
-            raise ApiProblem(400, "allowed_tools names none of the tools", code="invalid_value", param="tool_choice")
-        return replace(turn, tools=tools, tool_choice=choice.allowed_tools.mode)
-    return replace(turn, tool_choice="required")
+        names = [str(tool.get("name") or tool.get("function", {}).get("name")) for tool in choice.allowed_tools.tools]
+        return choose(turn, choice.allowed_tools.mode, names)
+    return choose(turn, choice or "auto")
 
 
 def _message(message: ChatMessage, index: int) -> Message:
@@ -132,19 +116,6 @@ def _logit_bias(request: ChatRequest) -> dict[int, float]:
         raise ApiProblem(400, f"keys must be token ids: {error}", code="invalid_value", param="logit_bias") from error
 
 
-@dataclass(slots=True)
-class Sample:
-    """One choice while it grows."""
-
-    reasoning: str = ""
-    answer: str = ""
-    tokens: list[TokenInfo] = field(default_factory=list)
-    sent: int = 0  # characters of the answer that a stream has handed out
-    finish: FinishReason | None = None
-    calls: list[ToolCall] = field(default_factory=list)
-    content: str | None = None
-
-
 class Reply:
     """Collects a turn's events; gives the whole completion, or chunk after chunk."""
 
@@ -152,35 +123,31 @@ class Reply:
         self.request, self.turn, self.shown = request, turn, shown
         self.id, self.created = new_id("chatcmpl-"), now()
         self.fingerprint = fingerprint(served)
-        self.samples = [Sample() for _ in range(turn.n)]
+        self.samples = [Sample(turn, shown) for _ in range(turn.n)]
         self.prompt_tokens = self.completion_tokens = self.reasoning_tokens = 0
 
-    def take(self, event: Event) -> None:
+    def take(self, event: Event) -> list[dict[str, Any]]:
+        """The chunks that the event is worth: the role, text as it comes, and why it ended."""
         from pinetune.serving.engine import Done, News, Started
 
         if isinstance(event, Started):
             self.prompt_tokens = event.prompt_tokens
-        elif isinstance(event, News):
-            sample = self.samples[event.sample]
-            sample.reasoning += event.piece.reasoning
-            sample.answer += event.piece.answer
-            if self.turn.top_logprobs is not None:
-                sample.tokens += event.piece.tokens
-        elif isinstance(event, Done):
-            self._finish(self.samples[event.sample], event.completion.finish)
-            self.completion_tokens += len(event.completion.token_ids)
-            self.reasoning_tokens += event.completion.reasoning_tokens
+            return [self._chunk(index, {"role": "assistant", "content": "", "refusal": None}) for index in range(self.turn.n)]
+        if isinstance(event, News):
+            return self._text_chunks(event.sample, self.samples[event.sample].grow(event.piece))
+        assert isinstance(event, Done)
+        self.completion_tokens += len(event.completion.token_ids)
+        self.reasoning_tokens += event.completion.reasoning_tokens
+        sample = self.samples[event.sample]
+        chunks = self._text_chunks(event.sample, sample.end(event.completion))
+        for place, call in enumerate(sample.calls):
+            head = {"index": place, "id": call.id, "type": "function", "function": {"name": call.function.name, "arguments": ""}}
+            chunks.append(self._chunk(event.sample, {"tool_calls": [head]}))
+            chunks.append(self._chunk(event.sample, {"tool_calls": [{"index": place, "function": {"arguments": call.function.arguments}}]}))
+        return [*chunks, self._chunk(event.sample, {}, finish=sample.finish)]
 
-    def _finish(self, sample: Sample, reason: Literal["stop", "length"]) -> None:
-        sample.content = sample.answer
-        if self.shown.form is not None:
-            text, sample.calls = self.shown.form.parse(sample.answer, self.turn.tool_names)
-            if not self.turn.parallel:
-                sample.calls = sample.calls[:1]
-            sample.content = (text or None) if sample.calls else sample.answer
-        sample.finish = "tool_calls" if sample.calls and reason == "stop" else reason
-
-    # ---- whole
+    def last_chunks(self) -> list[dict[str, Any]]:
+        return [self._frame([], self.usage().model_dump())] if self._wants_usage else []
 
     def completion(self) -> ChatCompletion:
         return ChatCompletion(
@@ -216,65 +183,18 @@ class Reply:
         return Choice(index=index, message=message, logprobs=self._logprobs(sample.tokens), finish_reason=sample.finish)
 
     def _logprobs(self, tokens: list[TokenInfo]) -> ChoiceLogprobs | None:
-        spell = self.shown.spell
-        if self.turn.top_logprobs is None or spell is None:
+        if self.turn.top_logprobs is None:
             return None
-
-        def one(token: int, logprob: float) -> dict[str, Any]:
-            text, raw = spell(token)
-            return {"token": text, "bytes": raw, "logprob": max(logprob, -9999.0)}
-
-        content = [
-            TokenLogprob(**one(info.token, info.logprob), top_logprobs=[TopLogprob(**one(token, value)) for token, value in info.top])
-            for info in tokens
-        ]
+        content = [TokenLogprob.model_validate(one) for one in spelled(tokens, self.shown)]
         return ChoiceLogprobs(content=content, refusal=None)
 
-    # ---- in chunks
-
-    async def chunks(self, events: AsyncIterator[Event]) -> AsyncIterator[dict[str, Any]]:
-        """The chunks of a stream: the role, then text as it comes, then why it ended, then the usage where asked for."""
-        from pinetune.serving.engine import Done, News, Started
-
-        async for event in events:
-            self.take(event)
-            if isinstance(event, Started):
-                for index in range(self.turn.n):
-                    yield self._chunk(index, {"role": "assistant", "content": "", "refusal": None})
-            elif isinstance(event, News):
-                if chunk := self._text_chunk(event.sample, event.piece.reasoning):
-                    yield chunk
-            elif isinstance(event, Done):
-                for chunk in self._last_chunks(event.sample):
-                    yield chunk
-        if self._wants_usage:
-            yield self._frame([], self.usage().model_dump())
-
-    def _text_chunk(self, index: int, reasoning: str) -> dict[str, Any] | None:
-        sample = self.samples[index]
-        limit = len(sample.answer) if self.shown.form is None else self.shown.form.holds_back(sample.answer)
-        delta: dict[str, Any] = {}
-        if reasoning:
-            delta["reasoning_content"] = reasoning
-        if limit > sample.sent:
-            delta["content"] = sample.answer[sample.sent : limit]
-            sample.sent = limit
-        if not delta:
-            return None
-        tokens, sample.tokens = (sample.tokens, []) if "content" in delta else ([], sample.tokens)
-        return self._chunk(index, delta, tokens=tokens)
-
-    def _last_chunks(self, index: int) -> list[dict[str, Any]]:
-        sample = self.samples[index]
-        chunks = []
-        rest = (sample.content or "")[sample.sent :]
-        if rest or sample.tokens:
-            chunks.append(self._chunk(index, {"content": rest}, tokens=sample.tokens))
-        for place, call in enumerate(sample.calls):
-            head = {"index": place, "id": call.id, "type": "function", "function": {"name": call.function.name, "arguments": ""}}
-            chunks.append(self._chunk(index, {"tool_calls": [head]}))
-            chunks.append(self._chunk(index, {"tool_calls": [{"index": place, "function": {"arguments": call.function.arguments}}]}))
-        return [*chunks, self._chunk(index, {}, finish=sample.finish)]
+    def _text_chunks(self, index: int, delta: Delta) -> list[dict[str, Any]]:
+        new: dict[str, Any] = {}
+        if delta.reasoning:
+            new["reasoning_content"] = delta.reasoning
+        if delta.content or delta.tokens:
+            new["content"] = delta.content
+        return [self._chunk(index, new, tokens=delta.tokens)] if new else []
 
     @property
     def _wants_usage(self) -> bool:
@@ -299,7 +219,8 @@ class Reply:
         }
         return {**frame, "usage": usage} if self._wants_usage else frame
 
-
-def answer_messages(request: ChatRequest) -> list[dict[str, Any]]:
-    """The request's messages as a stored completion shows them."""
-    return [message.model_dump(exclude_unset=True) for message in request.messages]
+    def kept(self) -> Kept:
+        request = self.request.model_dump(mode="json", exclude_unset=True, exclude={"messages", "metadata", "stream", "stream_options"})
+        body = self.completion().model_dump(exclude_unset=True)
+        messages = [message.model_dump(exclude_unset=True) for message in self.request.messages]
+        return Kept(self.id, "chat.completion", self.created, self.request.model, body, messages, request, self.request.metadata)

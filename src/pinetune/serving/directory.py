@@ -1,15 +1,17 @@
 """What serving asks of whoever mounts it: which models there are, and where answers are kept.
 
-`project` is the caller's project, "" where there are none; nothing of one project is shown to another.
+`project` is the caller's project, "" where there are none; nothing of one project is shown to another. Both are called from
+worker threads, several at a time, and may block.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 Kind = Literal["chat.completion", "response"]
+Order = Literal["asc", "desc"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,17 +37,46 @@ class ModelDirectory(Protocol):
         ...
 
 
-class Memory(Protocol):
-    """Keeps stored chat completions and responses as JSON objects. Each has an "id" and, in seconds, a "created"."""
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A stored chat completion or response."""
 
-    def save(self, kind: Kind, record: Mapping[str, Any], project: str = "") -> None:
-        """Add, or replace the one with the same id."""
+    id: str
+    kind: Kind
+    created: int  # unix seconds
+    model: str
+    body: Mapping[str, Any]  # the reply as it was sent
+    input: Sequence[Mapping[str, Any]]  # the request's messages or items, those of earlier responses not repeated
+    request: Mapping[str, Any] = field(default_factory=dict)  # the request's other parameters
+    metadata: Mapping[str, str] | None = None
+    previous_id: str | None = None  # the response this one continues
+
+
+@dataclass(frozen=True, slots=True)
+class KeptPage:
+    items: Sequence[Kept]
+    has_more: bool
+
+
+class Memory(Protocol):
+    def save(self, kept: Kept, project: str = "") -> None:
+        """Add, or replace the one with this id (a background response goes on, metadata are changed)."""
         ...
 
-    def get(self, kind: Kind, record_id: str, project: str = "") -> dict[str, Any] | None: ...
+    def get(self, kind: Kind, record_id: str, project: str = "") -> Kept | None: ...
 
-    def list(self, kind: Kind, project: str = "") -> Sequence[dict[str, Any]]:
-        """All records, oldest first."""
+    def list(
+        self,
+        kind: Kind,
+        project: str = "",
+        *,
+        model: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        after: str | None = None,
+        limit: int = 20,
+        order: Order = "asc",
+    ) -> KeptPage:
+        """Those of this model and with all of these metadata, where given, in order of creation, from behind `after` on."""
         ...
 
     def delete(self, kind: Kind, record_id: str, project: str = "") -> bool: ...

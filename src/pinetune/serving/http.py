@@ -107,6 +107,23 @@ class EventStream(Response):
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
+def project_of(request: Request) -> str:
+    """The caller's project, where whoever mounted the routes has set one."""
+    return str(getattr(request.state, "project", "") or "")
+
+
+async def begun(request: Request, texts: AsyncGenerator[str]) -> EventStream:
+    """A stream whose first line is there already: what fails before it becomes a plain error."""
+    first = await unless_gone(request, lambda: anext(texts))
+
+    async def all_of_it() -> AsyncGenerator[str]:
+        yield first
+        async for text in pinged(texts):
+            yield text
+
+    return EventStream(all_of_it())
+
+
 async def pinged(texts: AsyncGenerator[str], seconds: float = PING_SECONDS) -> AsyncGenerator[str]:
     """The same texts, with a comment line whenever none came for `seconds`."""
     try:

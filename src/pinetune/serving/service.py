@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import secrets
-import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import pinetune
-from pinetune.serving.directory import Memory, ModelDirectory, ServedModel
+from pinetune.serving.directory import Kept, KeptPage, Kind, Memory, ModelDirectory, ServedModel
 from pinetune.serving.memory import ProcessMemory
 from pinetune.serving.turn import Shown, Turn, prepare
 from pinetune.wire.errors import ApiProblem
@@ -32,6 +29,7 @@ class Service:
         self.memory: Memory = memory or ProcessMemory()
         self._options = options
         self._engine: Engine | None = None
+        self._tasks: dict[str, asyncio.Task[None]] = {}  # background responses by id
 
     @property
     def engine(self) -> Engine:
@@ -46,21 +44,78 @@ class Service:
         if self._engine is not None:
             self._engine.close()
 
-    def model(self, model_id: str, project: str = "") -> ServedModel:
+    # ---- models
+
+    async def model(self, model_id: str, project: str = "") -> ServedModel:
         """Raises ApiProblem 404 as the hosted API words it."""
-        served = self.directory.resolve(model_id, project)
+        served = await asyncio.to_thread(self.directory.resolve, model_id, project)
         if served is None:
-            message = f"The model '{model_id}' does not exist or you do not have access to it."
-            raise ApiProblem(404, message, code="model_not_found", param="model")
+            raise no_such_model(model_id)
         return served
 
-    def delete_model(self, model_id: str, project: str = "") -> bool:
-        served = self.directory.resolve(model_id, project)
-        deleted = self.directory.delete(model_id, project)
+    async def models(self, project: str = "") -> Sequence[ServedModel]:
+        return await asyncio.to_thread(self.directory.list, project)
+
+    async def delete_model(self, model_id: str, project: str = "") -> bool:
+        served = await asyncio.to_thread(self.directory.resolve, model_id, project)
+        deleted = await asyncio.to_thread(self.directory.delete, model_id, project)
         if deleted and served is not None and self._engine is not None:
             engine = self._engine
             engine.tell(lambda: engine.pool.forget(served))
         return deleted
+
+    # ---- memory
+
+    async def remember(self, kept: Kept, project: str) -> None:
+        await asyncio.to_thread(self.memory.save, kept, project)
+
+    def remember_now(self, kept: Kept, project: str) -> None:
+        """For a task that is being cancelled and may not wait."""
+        self.memory.save(kept, project)
+
+    async def recall(self, kind: Kind, record_id: str, project: str) -> Kept:
+        """Raises ApiProblem 404."""
+        kept = await asyncio.to_thread(self.memory.get, kind, record_id, project)
+        if kept is None:
+            noun = "Response" if kind == "response" else "Chat completion"
+            raise ApiProblem(404, f"{noun} with id '{record_id}' not found.", code="not_found", param="id")
+        return kept
+
+    async def recall_page(self, project: str, kind: Kind, **wanted: Any) -> KeptPage:
+        return await asyncio.to_thread(self.memory.list, kind, project, **wanted)
+
+    async def forget(self, kind: Kind, record_id: str, project: str) -> None:
+        await self.recall(kind, record_id, project)
+        await asyncio.to_thread(self.memory.delete, kind, record_id, project)
+
+    async def chain(self, response_id: str, project: str) -> list[Kept]:
+        """A stored response and those it continues, oldest first. Raises ApiProblem where a link is missing."""
+        links: list[Kept] = []
+        at: str | None = response_id
+        while at is not None:
+            kept = await asyncio.to_thread(self.memory.get, "response", at, project)
+            if kept is None:
+                message = f"Previous response with id '{at}' not found."
+                raise ApiProblem(400, message, code="previous_response_not_found", param="previous_response_id")
+            links.append(kept)
+            at = kept.previous_id
+        return links[::-1]
+
+    # ---- background
+
+    def start_background(self, response_id: str, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks[response_id] = task
+        task.add_done_callback(lambda _: self._tasks.pop(response_id, None))
+
+    async def stop_background(self, response_id: str) -> None:
+        """Nothing happens to one that is over."""
+        task = self._tasks.get(response_id)
+        if task is not None:
+            task.cancel()
+            await asyncio.wait({task})
+
+    # ---- answers
 
     @asynccontextmanager
     async def answer(self, served: ServedModel, turn: Turn) -> AsyncIterator[tuple[Shown, AsyncIterator[Event]]]:
@@ -118,15 +173,6 @@ class Mailbox:
                 open_samples -= isinstance(event, Done)
 
 
-def fingerprint(served: ServedModel) -> str:
-    """What the answers depend on besides the request: weights and engine."""
-    text = f"{served.base}|{served.adapter}|{pinetune.__version__}"
-    return "fp_" + hashlib.sha256(text.encode()).hexdigest()[:10]
-
-
-def new_id(prefix: str) -> str:
-    return f"{prefix}{secrets.token_hex(16)}"
-
-
-def now() -> int:
-    return int(time.time())
+def no_such_model(model_id: str) -> ApiProblem:
+    message = f"The model '{model_id}' does not exist or you do not have access to it."
+    return ApiProblem(404, message, code="model_not_found", param="model")

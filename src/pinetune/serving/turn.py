@@ -116,6 +116,11 @@ def prepare(turn: Turn, seed: int, ready: Ready, shown: Shown) -> Prepared:
     return Prepared(order, turn.stops, _marks(ready, form) if turn.may_call else frozenset())
 
 
+def count_tokens(turn: Turn, ready: Ready) -> int:
+    """Tokens of the conversation as the model is shown it."""
+    return len(render(turn, ready, format_of(template_text(ready))).token_ids)
+
+
 def render(turn: Turn, ready: Ready, form: ToolFormat) -> Prompt:
     """The conversation in the model's chat template; a template that knows no tools is told of them in words."""
     chat, template = ready.loaded.chat, template_text(ready)
@@ -210,10 +215,22 @@ def _marks(ready: Ready, form: ToolFormat) -> frozenset[int]:
     return frozenset(vocabulary[mark] for mark in (form.begin, form.end) if mark in vocabulary)
 
 
-def only_tool(turn: Turn, name: str, param: str = "tool_choice") -> Turn:
-    """The turn with one tool, which must be called."""
-    tools = tuple(tool for tool in turn.tools if tool["name"] == name)
+def choose(turn: Turn, mode: Literal["none", "auto", "required"], only: Sequence[str] | None = None) -> Turn:
+    """The turn under a tool_choice; `only` names the tools that may be called. Raises ApiProblem."""
+    if only is None and mode != "required":
+        return replace(turn, tool_choice=mode)
+    if not turn.tools:
+        raise ApiProblem(400, "tool_choice is only allowed when tools are given", code="invalid_value", param="tool_choice")
+    tools = turn.tools if only is None else tuple(tool for tool in turn.tools if tool["name"] in only)
     if not tools:
-        known = ", ".join(turn.tool_names) or "none"
-        raise ApiProblem(400, f"tool_choice names '{name}', which is not among the tools ({known})", code="invalid_value", param=param)
-    return replace(turn, tools=tools, tool_choice="required")
+        message = f"tool_choice names {', '.join(only or ())}, which is not among the tools ({', '.join(turn.tool_names)})"
+        raise ApiProblem(400, message, code="invalid_value", param="tool_choice")
+    return replace(turn, tools=tools, tool_choice=mode)
+
+
+def unique_tools(tools: Sequence[Tool]) -> tuple[Tool, ...]:
+    names = [tool["name"] for tool in tools]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise ApiProblem(400, f"two tools have the name '{twice}'", code="invalid_value", param="tools")
+    return tuple(tools)
