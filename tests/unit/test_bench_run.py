@@ -59,7 +59,7 @@ def said(report: BenchReport) -> str:
 
 
 def test_a_sound_grader_passes_with_its_form_found() -> None:
-    report = verdict(gene_grader_definition())
+    report = verdict(gene_grader_definition(), num_rows=3)
     assert (report.passed(), report.form, report.answer_field) == (True, '{"genes": ["..."]}', "reference_answer")
     assert report.probe("reference").mean == 1.0
     gaming = {probe.probe: probe.mean for probe in report.probes if probe.kind == "gaming" and probe.probe != "list_everything"}
@@ -77,7 +77,7 @@ def test_hole_1_a_substring_check_pays_for_listing_everything() -> None:
 
 
 def test_hole_2_a_python_grader_that_pays_for_length() -> None:
-    report = verdict({"type": "python", "source": BY_LENGTH})
+    report = verdict({"type": "python", "source": BY_LENGTH}, num_rows=3)
     assert not report.passed()
     bad = {finding.probe for finding in report.findings if finding.level == "bad"}
     assert {"padding", "over_long"} <= bad
@@ -86,7 +86,7 @@ def test_hole_2_a_python_grader_that_pays_for_length() -> None:
 
 
 def test_hole_3_a_python_grader_that_pays_for_any_json_and_for_nothing() -> None:
-    report = verdict({"type": "python", "source": ANY_JSON})
+    report = verdict({"type": "python", "source": ANY_JSON}, num_rows=3)
     assert (report.form, report.probe("reference").mean) == ('{"gene": "..."}', 1.0)
     bad = {finding.probe for finding in report.findings if finding.level == "bad"}
     assert {"empty", "other_row", "judge_talk"} <= bad
@@ -109,37 +109,45 @@ def test_a_skewed_file_is_won_by_its_commonest_answer() -> None:
 
 
 def test_a_constant_grader_and_one_that_never_grades() -> None:
-    constant = verdict({"type": "python", "source": "def grade(sample, item):\n    return 0.3\n"})
+    constant = verdict({"type": "python", "source": "def grade(sample, item):\n    return 0.3\n"}, num_rows=2)
     assert "warn: every answer scores 0.30: a constant grader teaches nothing" in said(constant)
-    failing = verdict({"type": "python", "source": "def grade(sample, item):\n    return item['nowhere']\n"})
+    failing = verdict({"type": "python", "source": "def grade(sample, item):\n    return item['nowhere']\n"}, num_rows=2)
     assert not failing.passed()
     assert "bad: the grader could not grade a single answer: KeyError: 'nowhere'" in said(failing)
-    assert failing.probe("reference").mean is None and failing.probe("reference").ungraded == 6
+    assert failing.probe("reference").mean is None and failing.probe("reference").ungraded == 2
 
 
 def test_answers_that_cannot_be_graded_are_counted_apart() -> None:
     source = "import json\ndef grade(sample, item):\n    return float(json.loads(sample['output_text']) == item['reference_answer'])\n"
     rows = [replace(row, item={"reference_answer": row.index}) for row in ROWS]
-    report = verdict({"type": "python", "source": source}, rows)
+    report = verdict({"type": "python", "source": source}, rows, num_rows=2)
     empty = report.probe("prompt_echo")
-    assert (empty.mean, empty.n, empty.ungraded) == (None, 0, 6)
+    assert (empty.mean, empty.n, empty.ungraded) == (None, 0, 2)
     assert "JSONDecodeError" in said(report) and "where the answer is to blame, return 0 instead of failing" in said(report)
 
 
 def test_a_grader_no_form_can_satisfy_asks_for_the_form() -> None:
     source = "def grade(sample, item):\n    return float(sample['output_text'] == 'gene=' + item['reference_answer'] + ';')\n"
-    report = verdict({"type": "python", "source": source})
+    report = verdict({"type": "python", "source": source}, num_rows=2)
     assert report.form == ""
     assert "no form of the reference answer scores above 0" in said(report)
-    report = verdict({"type": "python", "source": source}, answer_template="gene={{ item.reference_answer }};")
+    report = verdict({"type": "python", "source": source}, num_rows=2, answer_template="gene={{ item.reference_answer }};")
     assert (report.form, report.probe("reference").mean) == ("gene={{ item.reference_answer }};", 1.0)
 
 
 def test_a_json_template_escapes_what_it_is_given() -> None:
     source = "def grade(sample, item):\n    return float((sample['output_json'] or {}).get('a') == [item['reference_answer']])\n"
     rows = [replace(row, item={"reference_answer": f'say "{row.index}"\n'}) for row in ROWS]
-    report = verdict({"type": "python", "source": source}, rows, answer_template='{"a": ["{{ item.reference_answer }}"]}')
+    report = verdict({"type": "python", "source": source}, rows, num_rows=2, answer_template='{"a": ["{{ item.reference_answer }}"]}')
     assert report.probe("reference").mean == 1.0
+
+
+def test_a_solution_beside_the_result_is_a_form_too() -> None:
+    source = "def grade(sample, item):\n    return float(sample['output_text'].startswith('so: '))\n"
+    rows = [replace(row, item={"answer": row.index, "worked": f"so: {row.index}", "note": "x" if row.index else None}) for row in ROWS]
+    report = verdict({"type": "python", "source": source}, rows, num_rows=2)
+    assert report.form == "{{ item.worked }}"
+    assert not report.passed() and report.probe("other_row").mean == 1.0
 
 
 def test_the_same_seed_gives_the_same_report() -> None:
@@ -199,7 +207,7 @@ def test_the_report_as_json_and_text() -> None:
         ([], {}, DataError, "data: no rows to test the grader on"),
         ([Row(0, (), {"x": 1})], {}, DataError, "no field that every row has looks like the answer"),
         (ROWS, {"answer_field": "gene"}, DataError, "the rows:1: gene: no such field, or null; the row has: reference_answer, case"),
-        (ROWS, {"answer_template": "{{ item.gene }}"}, GraderError, "--answer-template: line 3: {{ item.gene }}: no field 'gene'"),
+        (ROWS, {"answer_template": "{{ item.gene }}"}, GraderError, "--answer-template: line 1: {{ item.gene }}: no field 'gene'"),
         (ROWS, {"answer_template": "{{ gene }}"}, GraderError, "a variable starts with item. or sample."),
     ],
 )

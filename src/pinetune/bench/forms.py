@@ -34,20 +34,21 @@ class Form:
     write: Callable[[Row], str]
 
 
-def find_form(rows: Sequence[Row], field: str, options: BenchOptions, score: Score) -> tuple[Form, bool]:
-    """The best-paid form, and whether it scores above 0 on any row.
+def find_form(rows: Sequence[Row], tried: Sequence[Row], field: str, options: BenchOptions, score: Score) -> tuple[Form, bool]:
+    """The form that is paid best on the first few of `tried`, and whether it scores above 0 there.
 
+    Every one of `rows` can be written in it.
     Raises: GraderError for a faulty `answer_template`.
     """
     if options.answer_template is not None:
         form = template_form(options.answer_template, rows)
-        return form, any((score(row, form.write(row)) or 0.0) > 0.0 for row in rows[:ROWS_TRIED])
-    forms = list(candidates(rows[0], field, options))
+        return form, any((score(row, form.write(row)) or 0.0) > 0.0 for row in tried[:ROWS_TRIED])
+    forms = list(candidates(rows, field, options))
     if asks_a_judge(options.definition):
         forms = forms[:MOST_FORMS_FOR_A_JUDGE]
     best, best_mean = forms[0], 0.0
     for form in forms:
-        mean = _mean_score(form, rows[:ROWS_TRIED], score)
+        mean = _mean_score(form, tried[:ROWS_TRIED], score)
         if mean > best_mean:
             best, best_mean = form, mean
         if mean >= SATISFIED:
@@ -79,8 +80,9 @@ def require_answer_field(rows: Sequence[Row], options: BenchOptions, file: str) 
     return found or ""
 
 
-def candidates(row: Row, field: str, options: BenchOptions) -> Iterator[Form]:
-    """Forms to try, the plainest first."""
+def candidates(rows: Sequence[Row], field: str, options: BenchOptions) -> Iterator[Form]:
+    """Forms to try, the plainest first; the first row shows what kind of value a reference is."""
+    row = rows[0]
     value = lookup(row.item, field)
     yield Form("the reference as it is", lambda row: as_text(lookup(row.item, field)))
     keys = answer_keys(options.definition, row.item)
@@ -96,7 +98,7 @@ def candidates(row: Row, field: str, options: BenchOptions) -> Iterator[Form]:
     yield from _phrases(field, value)
     yield Form("```python\n...\n```", lambda row: f"```python\n{as_text(lookup(row.item, field))}\n```")
     for other in row.item:  # a reference solution beside the reference result: a program, a worked answer
-        if other not in ("messages", field) and isinstance(row.item[other], str):
+        if other not in ("messages", field) and all(isinstance(row.item.get(other), str) for row in rows):
             yield _other_field(other)
 
 

@@ -34,7 +34,7 @@ def bench(grader: Grader, rows: Sequence[Row], options: BenchOptions, *, file: s
     session = _Session(grader, options.workers)
     chosen = _sample(rows, options)
     options.told("looking for the form of the answer")
-    form, satisfied = find_form(chosen, field_name, options, session.score)
+    form, satisfied = find_form(rows, chosen, field_name, options, session.score)
     subjects = _subjects(chosen, rows, form, field_name, options.seed)
     results, skipped = _run_probes(subjects, session, options)
     options.told("labels and repeats")

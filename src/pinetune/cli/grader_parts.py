@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pinetune.errors import GradingFailed, MissingToolError
+from pinetune.graders.ask import AskReply, AskRequest
 from pinetune.graders.build import build_grader
 from pinetune.graders.options import Services
 from pinetune.sandbox.levels import choose_level
@@ -21,7 +22,7 @@ def describe_parts(definition: Mapping[str, Any], *, unsafe_python: bool) -> tup
     The definition alone is checked: no judge need be configured, and a host that cannot confine python is only told of.
     Raises: GraderError for a bad definition.
     """
-    grader = build_grader(definition, trusted=True, services=Services(ask=_nobody, embed=_nobody))
+    grader = build_grader(definition, trusted=True, services=Services(ask=_nobody_asks, embed=_nobody_embeds))
     grader.close()
     return grader.name, list(_parts("", definition, unsafe_python))
 
@@ -58,5 +59,9 @@ def _confinement(source: str, unsafe: bool) -> str:
     }.get(level, f"runs confined here ({level})")
 
 
-def _nobody(*_: Any) -> Any:
+def _nobody_asks(request: AskRequest) -> AskReply:
+    raise GradingFailed("other_error", "nothing is graded while a definition is checked")
+
+
+def _nobody_embeds(texts: Sequence[str], model: str) -> Sequence[Sequence[float]]:
     raise GradingFailed("other_error", "nothing is graded while a definition is checked")

@@ -53,7 +53,8 @@ def source_of(kind: str, values: Mapping[str, Any]) -> str:
             text = re.sub(pattern, lambda _, s=setting, v=values[name]: f"{s.name} = {_literal(v)}  # ", text, count=1, flags=re.MULTILINE)  # type: ignore[misc]
     imports, snippets, body = _split(text)
     head = f"{_docstring(text, kind)}\n\n" + "\n".join(imports)
-    return "\n\n\n".join([f"{head}\n\n{body.strip()}", *snippets]).rstrip() + "\n"
+    made = "\n\n\n".join([f"{head}\n\n{body.strip()}", *snippets]).rstrip() + "\n"
+    return re.sub(r"  # (type: ignore\[[\w-]+\]|fmt: skip)$", "", made, flags=re.MULTILINE)
 
 
 def _literal(value: Any) -> str:

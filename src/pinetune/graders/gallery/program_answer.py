@@ -20,28 +20,10 @@ SECONDS = 2.0  # a program that takes longer scores 0
 TOLERANCE = 1e-4  # numbers are equal within this share
 MAX_CHARS = 8_000  # longer answers score 0
 
-MODULES = frozenset(
-    [
-        "math",
-        "cmath",
-        "fractions",
-        "decimal",
-        "datetime",
-        "calendar",
-        "statistics",
-        "itertools",
-        "functools",
-        "collections",
-        "heapq",
-        "bisect",
-        "random",
-        "re",
-        "string",
-        "numpy",
-        "sympy",
-        "typing",
-    ]
-)
+MODULES = frozenset((
+    "__future__", "math", "cmath", "fractions", "decimal", "datetime", "calendar", "statistics", "itertools",
+    "functools", "collections", "heapq", "bisect", "random", "re", "string", "numpy", "sympy", "typing",
+))  # fmt: skip
 
 
 def grade(sample: dict[str, Any], item: dict[str, Any]) -> float:

@@ -19,52 +19,23 @@ from collections.abc import Callable
 from typing import Any
 
 FENCE = re.compile(r"```[ \t]*(?:python|py)?[ \t]*\r?\n(.*?)```", re.DOTALL | re.IGNORECASE)
-FORBIDDEN_NAMES = frozenset(
-    [
-        "breakpoint",
-        "compile",
-        "delattr",
-        "eval",
-        "exec",
-        "exit",
-        "getattr",
-        "globals",
-        "help",
-        "input",
-        "locals",
-        "memoryview",
-        "open",
-        "quit",
-        "setattr",
-        "vars",
-    ]
-)
+FORBIDDEN_NAMES = frozenset((
+    "breakpoint", "compile", "delattr", "eval", "exec", "exit", "getattr", "globals", "help", "input", "locals",
+    "memoryview", "open", "quit", "setattr", "vars",
+))  # fmt: skip
 # The ways from an object to the interpreter's frames and modules.
-FORBIDDEN_ATTRIBUTES = frozenset(
-    [
-        "ag_frame",
-        "cr_frame",
-        "gi_frame",
-        "tb_frame",
-        "f_back",
-        "f_builtins",
-        "f_globals",
-        "f_locals",
-        "modules",
-        "settrace",
-        "setprofile",
-        "sys",
-        "os",
-        "inspect",
-        "builtins",
-    ]
-)
-USUAL_DUNDERS = frozenset(
-    ["__init__", "__name__", "__doc__", "__len__", "__iter__", "__next__", "__str__", "__repr__", "__hash__", "__contains__", "__getitem__"]
-)
+FORBIDDEN_ATTRIBUTES = frozenset((
+    "ag_frame", "cr_frame", "gi_frame", "tb_frame", "f_back", "f_builtins", "f_globals", "f_locals", "modules",
+    "settrace", "setprofile", "sys", "os", "inspect", "builtins",
+))  # fmt: skip
+USUAL_DUNDERS = frozenset((
+    "__init__", "__name__", "__doc__", "__len__", "__iter__", "__next__", "__str__", "__repr__", "__hash__",
+    "__contains__", "__getitem__",
+))  # fmt: skip
 DUNDER = re.compile(r"__(?!main__)[a-z]+__")  # in a text: for format() and for classes made by type()
 MAX_RESULT_BYTES = 65536
 CHILD_MEMORY_BYTES = 1 << 30
+MAX_OPEN_FILES = 1024
 
 
 def code_in(text: str) -> str:
@@ -83,7 +54,11 @@ def is_fair(code: str, modules: frozenset[str] | None, barred: frozenset[str] = 
         if isinstance(node, ast.Import | ast.ImportFrom):
             names = [node.module or ""] if isinstance(node, ast.ImportFrom) else [name.name for name in node.names]
             tops = {name.split(".")[0] for name in names}
-            if tops & barred or (modules is not None and not tops <= modules):
+            if (
+                tops & barred
+                or any(top.startswith("_") and top != "__future__" for top in tops)
+                or (modules is not None and not tops <= modules)
+            ):
                 return False
         if isinstance(node, ast.Name) and (node.id in FORBIDDEN_NAMES or (node.id.startswith("__") and node.id != "__name__")):
             return False
@@ -101,12 +76,13 @@ def hidden(name: str) -> bool:
 def in_child(work: Callable[[], Any], seconds: float) -> Any:
     """What work() returns, as JSON; None where it raises, prints for ever, ends the process or takes too long."""
     read, write = os.pipe()
+    # Code that writes to the pipe itself cannot forge a result: this mark is not among the names it can reach.
+    mark = os.urandom(16)
     sys.stdout.flush()
     pid = os.fork()
     if pid == 0:
-        os.close(read)
         with contextlib.suppress(BaseException):
-            run_quietly(work, seconds, write)
+            run_quietly(work, seconds, write, mark)
         os._exit(0)
     os.close(write)
     data, deadline = b"", time.monotonic() + seconds
@@ -120,17 +96,20 @@ def in_child(work: Callable[[], Any], seconds: float) -> Any:
         os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
     try:
-        return json.loads(data)
+        return json.loads(data.removeprefix(mark)) if data.startswith(mark) else None
     except ValueError:
         return None
 
 
-def run_quietly(work: Callable[[], Any], seconds: float, write: int) -> None:
+def run_quietly(work: Callable[[], Any], seconds: float, write: int, mark: bytes) -> None:
+    """In the child: nothing to read or print to, no open file but the pipe (the grader's own are out of reach), limits."""
     null = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):
         os.dup2(null, stream)
+    os.closerange(3, write)
+    os.closerange(write + 1, MAX_OPEN_FILES)
     for kind, most in ((resource.RLIMIT_CPU, int(seconds) + 1), (resource.RLIMIT_AS, CHILD_MEMORY_BYTES)):
         hard = resource.getrlimit(kind)[1]
         with contextlib.suppress(ValueError, OSError):
             resource.setrlimit(kind, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
-    os.write(write, json.dumps(work()).encode())
+    os.write(write, mark + json.dumps(work()).encode())

@@ -19,42 +19,14 @@ SECONDS = 2.0  # a test that takes longer fails
 MAX_TESTS = 50  # more are not run: a call has two minutes
 MAX_CHARS = 20_000  # longer answers score 0
 
-BARRED = frozenset(
-    [
-        "os",
-        "subprocess",
-        "inspect",
-        "gc",
-        "ctypes",
-        "builtins",
-        "signal",
-        "importlib",
-        "multiprocessing",
-        "threading",
-        "resource",
-        "socket",
-        "shutil",
-        "pty",
-    ]
-)
-OPERATORS = frozenset(
-    [
-        "__eq__",
-        "__ne__",
-        "__lt__",
-        "__le__",
-        "__gt__",
-        "__ge__",
-        "__bool__",
-        "__sub__",
-        "__rsub__",
-        "__abs__",
-        "__round__",
-        "__float__",
-        "__int__",
-        "__instancecheck__",
-    ]
-)
+BARRED = frozenset((
+    "os", "posix", "subprocess", "inspect", "gc", "ctypes", "builtins", "signal", "importlib", "multiprocessing",
+    "threading", "resource", "socket", "shutil", "pty", "faulthandler",
+))  # fmt: skip
+OPERATORS = frozenset((
+    "__eq__", "__ne__", "__lt__", "__le__", "__gt__", "__ge__", "__bool__", "__sub__", "__rsub__", "__abs__",
+    "__round__", "__float__", "__int__", "__instancecheck__",
+))  # fmt: skip
 PLAIN = (bool, int, float, complex, str, bytes, type(None), list, tuple, dict, set, frozenset)
 
 
