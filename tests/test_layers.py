@@ -36,6 +36,9 @@ HEAVY = {
     "fastapi": {"api", "serving"},
     "starlette": {"api", "serving"},
     "uvicorn": {"cli"},
+    "nltk": {"graders"},
+    "sacrebleu": {"graders"},
+    "rouge_score": {"graders"},
     "typer": {"cli", "demo"},
 }
 

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-HEAVY = ("torch", "transformers", "peft", "ray", "polars", "matplotlib", "scipy", "openai", "sqlalchemy")
+HEAVY = ("torch", "transformers", "peft", "ray", "polars", "matplotlib", "scipy", "openai", "sqlalchemy", "nltk", "sacrebleu", "httpx")
 
 
 @pytest.mark.parametrize(

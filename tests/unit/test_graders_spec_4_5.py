@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import time
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from score_server import Handler, Reply, Server, answer, running, score
 
 from pinetune.errors import GraderError
 from pinetune.graders.build import build_grader, parse_definition
@@ -19,65 +18,12 @@ from pinetune.records import Completion, Grade, Row
 from pinetune.wire.graders import Endpoint
 
 SECRET = "Bearer sk-very-secret"
-Reply = Callable[["Handler"], None]
-
-
-class Handler(BaseHTTPRequestHandler):
-    """Answers each request with the next of the server's replies; keeps what came in."""
-
-    protocol_version = "HTTP/1.1"
-    server: Server
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        with self.server.lock:
-            self.server.seen.append((dict(self.headers), json.loads(body), time.monotonic()))
-            reply = self.server.replies[min(len(self.server.seen), len(self.server.replies)) - 1]
-        reply(self)
-
-    def say(self, status: int, body: bytes, **headers: str) -> None:
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name.replace("_", "-"), value)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *args: Any) -> None:
-        """Quiet."""
-
-
-class Server(ThreadingHTTPServer):
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.lock = threading.Lock()
-        self.replies: list[Reply] = [score(1)]
-        self.seen: list[tuple[dict[str, str], Any, float]] = []
-        self.url = f"http://127.0.0.1:{self.server_port}/score"
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that hung up is part of these tests."""
-
-
-def score(value: Any) -> Reply:
-    return lambda handler: handler.say(200, json.dumps({"score": value}).encode())
-
-
-def answer(status: int, body: bytes = b"", **headers: str) -> Reply:
-    return lambda handler: handler.say(status, body, **headers)
 
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    server = Server()
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with running() as server:
+        yield server
 
 
 def grade(server: Server, text: str = "TSC2", item: dict[str, Any] | None = None, seconds: float = 20.0, **definition: Any) -> Grade:
