@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).parents[1] / "src" / "pinetune"
 LAYERS = """
 __main__
 cli
-demo serving
+demo serving api
 loop
 reports
 evals
@@ -36,6 +36,8 @@ HEAVY = {
     "fastapi": {"api", "serving"},
     "starlette": {"api", "serving"},
     "uvicorn": {"cli"},
+    "python_multipart": {"api"},
+    "prometheus_client": {"api"},
     "nltk": {"graders"},
     "sacrebleu": {"graders"},
     "rouge_score": {"graders"},

@@ -7,6 +7,9 @@ PINETUNE_HOST, _PORT    default 127.0.0.1 and 8000
 PINETUNE_ORGANIZATION   the organisation's segment in `ft:` names; default "pinetune"
 PINETUNE_MODEL_ALIASES  JSON object, name -> model id: scripts that name a hosted model run unchanged
 PINETUNE_BUSY_SECONDS   how long a write waits for another process's lock; default 10
+PINETUNE_MAX_FILE_BYTES largest file of one request; default 512 MiB (uploads in parts may reach 8 GiB)
+PINETUNE_RATE_LIMIT     requests a minute for each API key; default 6000, 0 = without limit
+PINETUNE_UNSAFE_PYTHON_GRADERS  1 = this operator lets python graders run unconfined where they cannot be confined
 """
 
 from __future__ import annotations
@@ -33,6 +36,9 @@ class Settings:
     organization: str = "pinetune"
     model_aliases: Mapping[str, str] = field(default_factory=dict)
     busy_seconds: float = 10.0
+    max_file_bytes: int = 512 << 20
+    rate_limit: int = 6000
+    unsafe_python_graders: bool = False
 
     @classmethod
     def read(cls, environ: Mapping[str, str] | None = None, **flags: Any) -> Settings:
@@ -60,6 +66,9 @@ class Settings:
             organization=_segment(str(pick("organization", "pinetune"))),
             model_aliases=_aliases(pick("model_aliases", {})),
             busy_seconds=_number("busy_seconds", pick("busy_seconds", 10.0), 0, 3600, float),
+            max_file_bytes=_number("max_file_bytes", pick("max_file_bytes", 512 << 20), 1, 1 << 50, int),
+            rate_limit=_number("rate_limit", pick("rate_limit", 6000), 0, 10**9, int),
+            unsafe_python_graders=_switch("unsafe_python_graders", pick("unsafe_python_graders", False)),
         )
 
 
@@ -71,6 +80,14 @@ def _number(name: str, value: Any, low: float, high: float, kind: type[int] | ty
     if not low <= number <= high:
         raise UserError(f"PINETUNE_{name.upper()}: {number} is out of range; set it to a number from {low:g} to {high:g}")
     return number
+
+
+def _switch(name: str, value: Any) -> bool:
+    known = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+    try:
+        return known[str(value).lower()]
+    except KeyError:
+        raise UserError(f"PINETUNE_{name.upper()}: {value!r} is neither yes nor no; set it to 1 or 0") from None
 
 
 def _segment(name: str) -> str:

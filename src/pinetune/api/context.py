@@ -1,0 +1,38 @@
+"""What every route is given: the store, the settings, and who asks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+import anyio
+from fastapi import Depends, Request
+
+from pinetune.api.limits import Buckets
+from pinetune.settings import Settings
+from pinetune.store import Store
+
+UPLOADS_AT_ONCE = 32  # each holds a thread while its bytes come; others wait, and the rest of the API goes on
+GRADERS_AT_ONCE = 8
+
+
+@dataclass(slots=True)
+class Context:
+    """One for each application."""
+
+    settings: Settings
+    store: Store
+    serving_url: str | None
+    serving_secret: str | None
+    buckets: Buckets
+    services: Any = None  # graders.options.Services, opened with the first grader that is run
+    uploads: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(UPLOADS_AT_ONCE))
+    graders: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(GRADERS_AT_ONCE))
+
+
+async def _context(request: Request) -> Context:
+    found: Context = request.app.state.context
+    return found
+
+
+Here = Annotated[Context, Depends(_context)]

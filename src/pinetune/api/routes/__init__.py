@@ -1,0 +1,1 @@
+"""One file a resource; TABLE in `api/routes/table.py` says which there are."""

@@ -1,0 +1,10 @@
+"""The resources of the API; one line adds one. Their order matters only where two patterns match the same path."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from pinetune.api.routes import files, graders, jobs, models
+
+# Each is mounted below /v1, behind the door of `auth`.
+TABLE: tuple[APIRouter, ...] = (files.routes, jobs.routes, graders.routes, models.routes)
