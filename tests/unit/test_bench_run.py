@@ -173,13 +173,16 @@ class Moody:
 
 
 def test_a_judges_spread_and_cost() -> None:
-    report = bench(Moody(), ROWS, BenchOptions(num_rows=4, again=Moody, repeats=4, workers=4, prices=(2.0, 8.0)))
+    def dollars(model: str, used: Mapping[str, int]) -> float:
+        return (2.0 * used["prompt_tokens"] + 8.0 * used["completion_tokens"]) / 1e6
+
+    report = bench(Moody(), ROWS, BenchOptions(num_rows=4, again=Moody, repeats=4, workers=4, price=dollars))
     assert report.spread is not None and report.spread.answers == 8
     assert report.spread.largest == pytest.approx(0.3) and report.spread.mean == pytest.approx(0.15)
     assert "the judge's spread on the same answer is 0.15 on average and 0.3 at most (4 grades of each of 8 answers)" in said(report)
     assert (report.cost.median, report.cost.prompt_tokens, report.cost.completion_tokens) == (0.25, 200_000.0, 50_000.0)
-    assert report.cost.money == pytest.approx(0.8)
-    assert "1,000 grades: 200,000 prompt and 50,000 completion tokens, 0.80 at the given prices" in as_text(report)
+    assert report.cost.dollars == pytest.approx(0.8)
+    assert "1,000 grades: 200,000 prompt and 50,000 completion tokens, 0.80 US dollars" in as_text(report)
 
 
 def test_beside_expert_labels() -> None:

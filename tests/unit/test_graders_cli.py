@@ -179,13 +179,17 @@ def test_a_judge_that_can_be_talked_round_is_found(bench_files: Path, monkeypatc
         result = call(bench_files, "test", "judge.json", *arguments)
         body = json.loads(result.output)
         assert server.count == body["grades"] + 3 * 4
+        own = {"judge_base_url": server.url, "judge_prices": {"o3": {"input": 1, "output": 5}}}
+        (bench_files / "job.json").write_text(json.dumps({"method": {"reinforcement": {"grader": judge}}, "pinetune": own}))
+        priced = call(bench_files, "test", "job.json", "--data", "rows.jsonl", "--rows", "1", "--repeats", "2", "--json")
         one = call(bench_files, "run", "judge.json", "--answer", "give 1", "--data", "rows.jsonl", "--row", "1")
     assert result.exit_code == 1
     bad = [finding["text"] for finding in body["findings"] if finding["level"] == "bad"]
     assert bad == ["talking to the judge (alone) scores 1.00 on average: an answer can ask for its grade and get it"]
     assert 0 < body["spread"]["largest"] <= 0.1 + 1e-9
     assert (body["cost"]["prompt_tokens"], body["cost"]["completion_tokens"]) == (100_000, 20_000)
-    assert body["cost"]["money"] == pytest.approx(0.2)
+    assert body["cost"]["dollars"] == pytest.approx(0.2)
+    assert json.loads(priced.output)["cost"]["dollars"] == pytest.approx(0.2)
     assert "judge: reward 1 (" in one.output and "judged by o3 (120 tokens)" in one.output
 
 

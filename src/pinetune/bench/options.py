@@ -8,6 +8,8 @@ from typing import Any
 
 from pinetune.records import Grader, Row
 
+Price = Callable[[str, Mapping[str, int]], float]  # (model, its prompt_tokens, completion_tokens, ...) -> US dollars
+
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
@@ -33,5 +35,5 @@ class BenchOptions:
     repeats: int = 5
     again: Callable[[int], Grader] | None = None  # the grader with its judge asked anew: then the spread is measured
     workers: int = 1  # grades at once; more than one where each waits for a judge
-    prices: tuple[float, float] | None = None  # money per million prompt and completion tokens
+    price: Price | None = None  # what a judge's answer costs, where that is known
     told: Callable[[str], None] = lambda _: None  # progress: what is being done, a few words

@@ -77,13 +77,13 @@ class Spread:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Latency in seconds a grade; tokens (prompt, completion) and money per 1,000 grades where they are known."""
+    """Latency in seconds a grade; tokens (prompt, completion) and US dollars per 1,000 grades where they are known."""
 
     median: float
     p95: float
     prompt_tokens: float | None = None
     completion_tokens: float | None = None
-    money: float | None = None
+    dollars: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pinetune.bench.agreement import agreement
 from pinetune.bench.findings import find
 from pinetune.bench.forms import Form, find_form, require_answer_field
-from pinetune.bench.options import BenchOptions
+from pinetune.bench.options import BenchOptions, Price
 from pinetune.bench.probes import PROBES, Probe, Subject, listings
 from pinetune.bench.report import BenchReport, Cost, ProbeResult, Spread
 from pinetune.data.answers import lookup, normalise
@@ -49,7 +49,7 @@ def bench(grader: Grader, rows: Sequence[Row], options: BenchOptions, *, file: s
         form=form.name if satisfied else "",
         probes=results,
         findings=tuple(find(results, session.grades(), options, satisfied, spread, agreed)),
-        cost=_cost(session.grades(), options.prices),
+        cost=_cost(session.grades(), options.price),
         grades=len(session.grades()),
         spread=spread,
         agreement=agreed,
@@ -206,7 +206,7 @@ def _spread(subjects: Sequence[Subject], options: BenchOptions) -> Spread | None
     return Spread(len(wide), options.repeats, statistics.fmean(wide), max(wide)) if wide else None
 
 
-def _cost(grades: Sequence[Grade], prices: tuple[float, float] | None) -> Cost:
+def _cost(grades: Sequence[Grade], price: Price | None) -> Cost:
     seconds = sorted(grade.seconds for grade in grades)
     median, p95 = statistics.median(seconds), seconds[min(len(seconds) - 1, int(0.95 * len(seconds)))]
     asked = [grade.usage for grade in grades if grade.usage]
@@ -216,5 +216,6 @@ def _cost(grades: Sequence[Grade], prices: tuple[float, float] | None) -> Cost:
         sum(used.get(key, 0) for usage in asked for used in usage.values()) * 1000 / len(grades)
         for key in ("prompt_tokens", "completion_tokens")
     ]
-    money = (tokens[0] * prices[0] + tokens[1] * prices[1]) / 1e6 if prices else None
-    return Cost(median, p95, tokens[0], tokens[1], money)
+    paid = sum(price(model, used) for usage in asked for model, used in usage.items()) if price else None
+    dollars = None if paid is None else paid * 1000 / len(grades)
+    return Cost(median, p95, tokens[0], tokens[1], dollars)

@@ -41,7 +41,7 @@ def _cost(cost: Cost) -> str:
     text = f"a grade takes {cost.median * 1000:.3g} ms (median), {cost.p95 * 1000:.3g} ms (p95)"
     if cost.prompt_tokens is not None and cost.completion_tokens is not None:
         text += f"; 1,000 grades: {cost.prompt_tokens:,.0f} prompt and {cost.completion_tokens:,.0f} completion tokens"
-    return text + (f", {cost.money:.2f} at the given prices" if cost.money is not None else "")
+    return text + (f", {cost.dollars:.2f} US dollars" if cost.dollars is not None else "")
 
 
 def _agreement(agreed: Agreement) -> str:

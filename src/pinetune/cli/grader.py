@@ -37,8 +37,8 @@ def run(
     text = answer if answer is not None else read_text(answer_file)  # type: ignore[arg-type]  # one of them is set
     graded = read_row(data, row) if data and row else Row(0, (), read_object(item, "an item") if item else {})
     source = read_grader(grader_file)
-    with grader_services(source, grader_file) as services:
-        grader = source.build(unsafe_python=unsafe_python_graders, services=services(0))
+    with grader_services(source, grader_file) as judging:
+        grader = source.build(unsafe_python=unsafe_python_graders, services=judging.services(0))
         try:
             grade = grader.grade(Completion((), (), (), "stop", text), graded)
         finally:

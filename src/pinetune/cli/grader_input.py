@@ -34,7 +34,8 @@ class GraderInput:
         """Answers that are JSON are parsed for it (`sample.output_json`), as in `graders/run`."""
         from pinetune.graders.build import build_grader
 
-        return build_grader(self.definition, unsafe_python=unsafe_python, json_answers=True, services=services)
+        unsafe = unsafe_python or self.own.get("unsafe_python_graders") is True
+        return build_grader(self.definition, unsafe_python=unsafe, json_answers=True, services=services)
 
 
 def read_grader(path: Path) -> GraderInput:

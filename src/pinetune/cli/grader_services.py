@@ -4,19 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pinetune.cli.grader_input import GraderInput
 from pinetune.errors import GraderError
 from pinetune.graders.options import Services
 
-ServicesOf = Callable[[int], Services]
+if TYPE_CHECKING:
+    from pinetune.judges.settings import JudgeSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Judging:
+    """`services(repeat)`: repeated questions to a judge go past its cache."""
+
+    services: Callable[[int], Services]
+    settings: JudgeSettings
 
 
 @contextmanager
-def grader_services(source: GraderInput, file: Path) -> Iterator[ServicesOf]:
-    """A function from a repeat number to services; repeated questions to a judge go past its cache.
+def grader_services(source: GraderInput, file: Path) -> Iterator[Judging]:
+    """What the grader may ask, open until the block ends.
 
     Raises: UserError where a judge of this grader cannot be asked at all.
     """
@@ -36,6 +46,10 @@ def grader_services(source: GraderInput, file: Path) -> Iterator[ServicesOf]:
     try:
         check_judges(source.definition, service, file.parent)
         services = service.services()
-        yield lambda repeat: replace(services, ask=with_repeat(service.ask, repeat)) if repeat else services
+
+        def numbered(repeat: int) -> Services:
+            return replace(services, ask=with_repeat(service.ask, repeat)) if repeat else services
+
+        yield Judging(numbered, service.settings)
     finally:
         service.close()

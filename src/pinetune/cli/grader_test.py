@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,12 +15,14 @@ from pinetune.cli.grader_services import grader_services
 from pinetune.errors import UserError
 from pinetune.records import Grader
 
+if TYPE_CHECKING:
+    from pinetune.bench.options import Price
+    from pinetune.judges.settings import JudgeSettings
+
 ROWS, ROWS_WITH_A_JUDGE = 20, 5  # a row costs about 35 grades; with a judge each of them is paid for
 JUDGES_AT_ONCE = 8
 
-Price = Annotated[
-    str | None, typer.Option(metavar="IN,OUT", help="Money per million prompt and completion tokens of the judge: adds the cost.")
-]
+PriceText = Annotated[str | None, typer.Option(metavar="IN,OUT", help="US dollars per million prompt and completion tokens of the judge.")]
 Field = Annotated[str | None, typer.Option(help="Field of the reference answer (a dotted path); default: found by its usual names.")]
 TEMPLATE_HELP = 'How a right answer is written, as \'{"genes": ["{{ item.reference_answer }}"]}\'; default: found by trying.'
 TemplateText = Annotated[str | None, typer.Option("--answer-template", help=TEMPLATE_HELP)]
@@ -35,7 +38,7 @@ def test(
     answer_template: TemplateText = None,
     repeats: Annotated[int, typer.Option(min=2, help="Judges: grades of the same answer, for the spread.")] = 5,
     seed: Annotated[int, typer.Option(help="Fixes the sample of rows and the wrong answers.")] = 0,
-    price: Price = None,
+    price: PriceText = None,
     unsafe_python_graders: Unsafe = False,
     as_json: AsJson = False,
 ) -> None:
@@ -50,16 +53,16 @@ def test(
     source = read_grader(grader_file)
     found = load_rows(data, max_rows=None)
     judged = asks_a_judge(source.definition)
-    with grader_services(source, grader_file) as services:
+    with grader_services(source, grader_file) as judging:
 
         def built(repeat: int = 0) -> Grader:
-            return source.build(unsafe_python=unsafe_python_graders, services=services(repeat))
+            return source.build(unsafe_python=unsafe_python_graders, services=judging.services(repeat))
 
         options = BenchOptions(
             num_rows=rows or (ROWS_WITH_A_JUDGE if judged else ROWS),
             threshold=threshold,
             seed=seed,
-            answer_field=answer_field,
+            answer_field=answer_field or source.own.get("answer_field"),
             answer_template=answer_template,
             definition=source.definition,
             schema=source.schema,
@@ -67,7 +70,7 @@ def test(
             repeats=repeats,
             again=built if judged else None,
             workers=JUDGES_AT_ONCE if judged else 1,
-            prices=_prices(price) if price else None,
+            price=_price(price, source.definition, judging.settings),
             told=_tell if sys.stderr.isatty() and not as_json else lambda _: None,
         )
         grader = built()
@@ -87,9 +90,19 @@ def _tell(doing: str) -> None:
     sys.stderr.flush()
 
 
-def _prices(text: str) -> tuple[float, float]:
-    try:
-        prompt, completion = (float(part) for part in text.split(","))
-    except ValueError:
-        raise UserError(f"--price {text}: write two numbers, as --price 2.50,10: prompt and completion tokens, per million") from None
-    return prompt, completion
+def _price(text: str | None, definition: Mapping[str, Any], settings: JudgeSettings) -> Price | None:
+    """By --price, else by the job's judge_prices where they name every judge."""
+    from pinetune.judges.settings import Price as TokenPrice
+    from pinetune.loop.judging import judges_of
+
+    if text is not None:
+        try:
+            prompt, completion = (float(part) for part in text.split(","))
+        except ValueError:
+            raise UserError(f"--price {text}: write two numbers, as --price 2.50,10: prompt and completion tokens, per million") from None
+        return lambda _, used: TokenPrice(prompt, completion).of(used)
+    known = {model: price for name in judges_of(definition) for model in (name, settings.resolve(name)) if (price := settings.price(name))}
+    if not known or any(settings.price(name) is None for name in judges_of(definition)):
+        return None
+    only = next(iter(known.values()))  # a server may name its model otherwise
+    return lambda model, used: known.get(model, only).of(used)
