@@ -276,6 +276,17 @@ def test_a_stopped_interpreter_is_given_up(level: str, monkeypatch: pytest.Monke
     assert "gave no answer in 0.3 seconds" in outcome.error
 
 
+def test_a_source_that_never_finishes_loading_is_given_up(level: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pinetune.sandbox.process.START_SECONDS", 0.3)
+    graders = WarmPool("while True: pass\ndef grade(sample, item): return 1.0", LEVELS[level], Limits(wall_seconds=0.3), size=1)
+    try:
+        outcome = graders.call({}, {})
+        assert (outcome.value, outcome.kind) == (None, "server")
+        assert outcome.error == "TimeoutError: the grader's interpreter gave no answer in 0.3 seconds while loading the source"
+    finally:
+        graders.close()
+
+
 def test_files_of_the_top_level_stay(level: str) -> None:
     source = "open('/tmp/table', 'w').write('0.5')\ndef grade(sample, item): return float(open('/tmp/table').read())"
     graders = WarmPool(source, LEVELS[level], QUICK, size=1)

@@ -25,6 +25,7 @@ from pinetune.sandbox.worker import HEADER
 
 MAX_ANSWER_BYTES = 1 << 20
 GRACE_SECONDS = 5.0  # the worker ends a call at its time limit itself and stays warm; only a worker that fails to is killed
+START_SECONDS = 30.0  # on top of the limit, for the interpreter itself to start on a busy machine
 CORES = 2
 
 # bwrap's --die-with-parent means the parent *thread*: workers started by a grading thread would die with it.
@@ -68,8 +69,9 @@ class WarmWorker:
         self._process = _STARTER.submit(self._start, level.command(config, limits)).result()
         self.load_error = ""
         try:
-            self._send(json.dumps({"source": source, "early": early_imports(source)}).encode(), time.monotonic() + limits.wall_seconds)
-            answer = self._receive(time.monotonic() + limits.wall_seconds)
+            deadline = time.monotonic() + START_SECONDS + limits.wall_seconds
+            self._send(json.dumps({"source": source, "early": early_imports(source)}).encode(), deadline)
+            answer = self._receive(deadline)
         except WorkerLost as lost:
             said = self._said()
             self.close()

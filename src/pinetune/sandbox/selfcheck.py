@@ -16,7 +16,7 @@ from pinetune.sandbox.process import Outcome
 
 # Small, so that each attack is over at once.
 LIMITS = Limits(wall_seconds=10.0, memory_bytes=512 * MEBIBYTE, disk_bytes=8 * MEBIBYTE, processes=20)
-SHORT = Limits(wall_seconds=0.5)
+SHORT = Limits(wall_seconds=1.0)
 
 
 @dataclass(frozen=True, slots=True)
