@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -18,12 +19,13 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Sent:
-    """An HTTP answer; `hang` True: none, until the server is closed."""
+    """An HTTP answer. `hang`: none, until the server is closed; `drip`: a blank now and then, which is not the end."""
 
     body: Any = None
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
     hang: bool = False
+    drip: bool = False
 
 
 Answer = Callable[[int, dict[str, Any]], Sent]
@@ -48,6 +50,7 @@ def fails(status: int, message: str = "no", **headers: str) -> Sent:
 
 
 HANGS = Sent(hang=True)
+DRIPS = Sent(drip=True)
 
 
 class JudgeServer:
@@ -72,6 +75,16 @@ class JudgeServer:
                 sent = answer(number, body)
                 if sent.hang:
                     outer._closing.wait()
+                    self.close_connection = True
+                    return
+                if sent.drip:
+                    self.send_response(200)
+                    self.send_header("Content-Type", "application/json")
+                    self.send_header("Content-Length", "1000000")
+                    self.end_headers()
+                    with suppress(OSError):  # the client went away
+                        while not outer._closing.wait(0.01):
+                            self.wfile.write(b" ")
                     self.close_connection = True
                     return
                 raw = sent.body if isinstance(sent.body, bytes) else json.dumps(sent.body).encode()

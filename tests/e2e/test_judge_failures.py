@@ -106,6 +106,8 @@ def test_a_judge_with_every_fault_is_survived_and_nothing_is_scored_zero(
     assert set(failed["grade_error_kind"]) == ERRORS
     assert failed["grade_value"].null_count() == failed.height
     assert [round(v, 6) for v in graded["grade_value"]] == [round(0.1 + min(0.9, len(a) / 40), 6) for a in graded["answer"]]
+    assert set(graded["grade_model"]) == {"mine"}
+    assert {json.loads(usage)["mine"]["total_tokens"] for usage in graded["grade_usage"]} == {15}
     recorded = steps(tmp_path / "run")
     assert [line["step"] for line in recorded] == list(range(1, STEPS + 1))
     assert sum(line["num_ungraded"] for line in recorded) == failed.height > 0
@@ -178,3 +180,15 @@ def test_a_spent_budget_pauses_and_the_same_command_goes_on_without_paying_twice
     assert rollouts(tmp_path / "paused").select(columns).equals(rollouts(tmp_path / "whole").select(columns))
     weights = [(tmp_path / name / "model" / "model.safetensors").read_bytes() for name in ("whole", "again", "paused")]
     assert weights[0] == weights[1] == weights[2]
+
+
+@pytest.mark.slow
+def test_a_local_model_judges_a_job(tmp_path: Path, model: Path) -> None:
+    """Random weights judge at random, but readably."""
+    screen = StringIO()
+    body = job(tmp_path, model, judge_aliases={"o3-2025-04-16": f"local:{model}"}, steps=1)
+    run_job(body, tmp_path, tmp_path / "run", Console(file=screen, width=300))
+    assert f"o3-2025-04-16 -> local:{model}" in screen.getvalue()
+    found = rollouts(tmp_path / "run")
+    assert found["grade_status"].to_list() == ["ok"] * BATCH * GROUP
+    assert set(found["grade_model"]) == {f"local:{model}"}

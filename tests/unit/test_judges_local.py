@@ -71,12 +71,23 @@ def test_a_local_model_that_cannot_be_opened_or_is_not_there() -> None:
         service.close()
 
 
+def test_a_local_embedder_stands_in_for_a_hosted_one() -> None:
+    settings = JudgeSettings(aliases={"text-embedding-3-large": "local:small"})
+    service = JudgeService(settings, open_embedder=lambda name: lambda texts: [[float(len(text)), len(name)] for text in texts])
+    embed = service.services().embed
+    assert embed is not None
+    assert embed(["a", "bcd"], "text-embedding-3-large") == [[1.0, 5], [3.0, 5]]
+    assert JudgeService(JudgeSettings()).services().embed is None
+
+
 def test_bounds_end_every_list_and_text() -> None:
     schema = bounded(verdict_schema({"type": "string", "enum": ["a"]}))
     steps = schema["properties"]["steps"]
     assert (steps["maxItems"], steps["items"]["properties"]["description"]["maxLength"]) == (4, 200)
     assert schema["properties"]["result"] == {"type": "string", "enum": ["a"]}
     assert schema["required"] == ["steps", "result"]
+    number = bounded({"type": "number", "minimum": 0})
+    assert number == {"type": "number", "minimum": 0, "maximum": 10_000, "multipleOf": 0.01}
 
 
 @pytest.fixture(scope="module")
@@ -105,8 +116,15 @@ def test_random_weights_give_a_readable_verdict(tiny: Path, monkeypatch: pytest.
 
 def test_the_same_question_has_the_same_answer_and_weights_have_a_name(tiny: Path) -> None:
     first, second = LocalJudge(str(tiny)), LocalJudge(str(tiny))
-    schema = {"type": "object", "properties": {"result": {"type": "string", "maxLength": 8}}, "required": ["result"]}
+    schema = {
+        "type": "object", "properties": {"result": {"type": "string", "maxLength": 8}}, "required": ["result"],
+        "additionalProperties": False,
+    }  # fmt: skip
     messages = ({"role": "user", "content": "One word."},)
+    word = {"enum": ["yes", "no"]}
+    ordered = {"type": "object", "properties": {"z": word, "a": word}, "required": ["z", "a"], "additionalProperties": False}
+    both = json.loads(first(messages, ordered, {}))
+    assert list(both) == ["z", "a"]  # the schema's order: steps before the result
     params = {"temperature": 1.0, "seed": 3}
     assert first(messages, schema, params) == second(messages, schema, params)
     assert first.identity == second.identity

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from judge_server import HANGS, Answer, JudgeServer, Sent, fails, says, verdict
+from judge_server import DRIPS, HANGS, Answer, JudgeServer, Sent, fails, says, verdict
 
 from pinetune.errors import BudgetSpent, GradingFailed, UserError
 from pinetune.graders.ask import AskReply, AskRequest
@@ -124,7 +124,7 @@ def test_no_more_at_once_than_the_cap(serve: Serve) -> None:
 @pytest.mark.parametrize("status", [408, 409, 429, 500, 503])
 def test_what_may_pass_is_tried_again(serve: Serve, status: int) -> None:
     # The client honours the server's wait; a thousandth of a second keeps the test quick.
-    server, service = serve(lambda n, body: fails(status, retry_after_ms="1") if n < 3 else says(verdict(1)), retries=2)
+    server, service = serve(lambda n, body: fails(status, Retry_After="0.001") if n < 3 else says(verdict(1)), retries=2)
     assert service.ask(question()).text == verdict(1)
     assert server.count == 3
 
@@ -140,8 +140,9 @@ def test_a_failure_is_an_error_in_plain_words_and_is_not_remembered(serve: Serve
     assert service.spending().questions == 0
 
 
-def test_a_judge_that_hangs_is_given_up(serve: Serve) -> None:
-    server, service = serve(lambda n, body: HANGS, timeout=0.05)
+@pytest.mark.parametrize("sent", [HANGS, DRIPS], ids=["silent", "blanks"])
+def test_a_judge_that_hangs_is_given_up(serve: Serve, sent: Sent) -> None:
+    server, service = serve(lambda n, body: sent, timeout=0.05)
     with pytest.raises(GradingFailed, match=r"no answer within 0.05 s$") as caught:
         service.ask(question())
     assert (caught.value.kind, server.count) == ("model_grader_server_error", 1)

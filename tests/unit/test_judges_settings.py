@@ -56,6 +56,14 @@ def test_what_is_no_web_address_is_refused(url: str) -> None:
         JudgeSettings.read({}, base_url=url)
 
 
+@pytest.mark.parametrize("url", ["http://me:word@judge.example/v1", "http://judge.example/v1?key=word"])
+def test_a_job_holds_no_secret_in_its_address(url: str) -> None:
+    with pytest.raises(UserError, match="secrets belong into the environment") as caught:
+        JudgeSettings.read({}, base_url=url)
+    assert "word@" not in str(caught.value) and "key=" not in str(caught.value)
+    assert JudgeSettings.read({"PINETUNE_JUDGE_BASE_URL": url}).base_url == url
+
+
 def test_nobody_reads_a_secret() -> None:
     settings = JudgeSettings(base_url="https://me:hidden-word@judge.example:8443/v1", api_key="the-key-itself")
     assert "the-key-itself" not in repr(settings)

@@ -85,8 +85,12 @@ class Endpoint:
             if self._made is None:
                 from openai import OpenAI
 
-                s = self._settings
-                self._made = OpenAI(base_url=s.base_url, api_key=s.api_key or NO_KEY, timeout=s.timeout, max_retries=s.retries)
+                from pinetune.judges.deadline import DeadlineClient
+
+                s, http = self._settings, DeadlineClient(self._settings.timeout)
+                self._made = OpenAI(
+                    base_url=s.base_url, api_key=s.api_key or NO_KEY, timeout=s.timeout, max_retries=s.retries, http_client=http
+                )
             return self._made
 
     def _create(self, body: dict[str, Any]) -> Any:

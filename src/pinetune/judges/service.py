@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -45,6 +45,13 @@ class JudgeService:
         """What `build_grader` takes. Without an endpoint or a local stand-in there are no embeddings to ask for."""
         can_embed = self.settings.base_url or any(map(self.settings.is_local, self.settings.aliases.values()))
         return Services(ask=self.ask, embed=self.embed if can_embed else None)
+
+    def check(self, models: Iterable[str]) -> None:
+        """Raise UserError when one of these judges could not be asked at all, or its answers not be kept."""
+        asked = list(models)
+        self.settings.check(asked)
+        if asked:
+            self._answers()
 
     def keep_account(self, path: Path) -> None:
         """Count into this file, and go on from what it holds: the budget is a job's, over all its sessions."""
@@ -174,5 +181,5 @@ class _Turns:
 
 
 def _key(identity: str, kind: str, content: Any) -> str:
-    text = json.dumps([1, identity, kind, content], sort_keys=True, ensure_ascii=True)
+    text = json.dumps([1, identity, kind, content])  # not sorted: in a schema the order of fields is the order of writing
     return hashlib.sha256(text.encode()).hexdigest()

@@ -54,7 +54,7 @@ class JudgeSettings:
     base_url: str = ""
     api_key: str = field(default="", repr=False)
     aliases: Mapping[str, str] = field(default_factory=dict)
-    timeout: float = 60.0  # seconds without a byte from the server, a try
+    timeout: float = 60.0  # seconds for a whole answer, a try
     retries: int = 3  # after the first try, of what may pass: no connection, no answer in time, 408, 409, 429, 5xx
     concurrency: int = 16
     cache: Path | None = None  # None = answers are remembered by this process only
@@ -74,7 +74,7 @@ class JudgeSettings:
         key = env.get("PINETUNE_JUDGE_API_KEY") or env.get("OPENAI_API_KEY") or ""
         named = env.get("PINETUNE_JUDGE_BASE_URL") or env.get("OPENAI_BASE_URL") or (OPENAI_URL if key else "")
         known = _checked(named) if named else ""
-        url = _checked(given["base_url"]) if given.get("base_url") else known
+        url = _checked(given["base_url"], secrets=False) if given.get("base_url") else known
         surroundings = Settings.read(env)
         found: dict[str, Any] = {
             "api_key": key if url == known else "",
@@ -145,8 +145,11 @@ def _cache(named: str | None, home: Path) -> Path | None:
     return Path(named).expanduser().absolute() if named else home / "judges.sqlite"
 
 
-def _checked(url: str) -> str:
+def _checked(url: str, *, secrets: bool = True) -> str:
+    """`secrets` False: the address will be written into files, so it must not hold a password."""
     parts = urlsplit(url)
+    if not secrets and (parts.password or parts.username or parts.query):
+        raise UserError("judge_base_url: holds a user, password or query; secrets belong into the environment (PINETUNE_JUDGE_API_KEY)")
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise UserError("judge_base_url: not a web address; give one such as http://localhost:8000/v1 (keys do not belong in it)")
     return url.rstrip("/")

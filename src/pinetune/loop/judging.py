@@ -58,7 +58,7 @@ def judges_of(definition: Mapping[str, Any]) -> dict[str, str]:
 def check_judges(definition: Mapping[str, Any], service: JudgeService, beside: Path | None = None) -> None:
     """Raise UserError when a judge of this grader has no endpoint, no price where money is capped, or no local folder."""
     judges = judges_of(definition)
-    service.settings.check(judges)
+    service.check(judges)
     for model in judges:
         resolved = service.settings.resolve(model)
         if service.settings.is_local(resolved):

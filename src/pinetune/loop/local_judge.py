@@ -21,7 +21,9 @@ from pinetune.sampling.local import LocalSampler
 
 MAX_TOKENS = 1024  # of a verdict, thinking included, where the grader sets none
 LEAST_TOKENS = 64  # less room than this is no room for a verdict
-MAX_STEPS, MAX_WORDS = 4, 200  # of a verdict's steps and of the characters of each text: small models do not stop by themselves
+# Of a verdict's steps, of the characters of each text, and of a number and its digits: small models do not stop by themselves.
+MAX_STEPS, MAX_CHARACTERS = 4, 200
+NUMBERS = {"minimum": -10_000, "maximum": 10_000, "multipleOf": 0.01}
 
 
 class LocalJudge:
@@ -66,18 +68,13 @@ class LocalJudge:
 
 def bounded(schema: JsonSchema) -> dict[str, Any]:
     """The schema with an end to every list and text: a grammar keeps JSON valid, only bounds make it come to an end."""
-    out = {key: _bounded(value) for key, value in schema.items()}
-    if schema.get("type") == "array":
-        out.setdefault("maxItems", MAX_STEPS)
-    if schema.get("type") == "string" and "enum" not in schema:
-        out.setdefault("maxLength", MAX_WORDS)
-    return out
-
-
-def _bounded(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return bounded(value)
-    return value
+    bounds: dict[str, Any] = {}
+    if "enum" not in schema and "const" not in schema:
+        kind = schema.get("type")
+        kinds = {"array": {"maxItems": MAX_STEPS}, "string": {"maxLength": MAX_CHARACTERS}, "number": NUMBERS}
+        bounds = kinds.get(kind, {}) if isinstance(kind, str) else {}
+    inner = {key: bounded(value) if isinstance(value, Mapping) else value for key, value in schema.items()}
+    return {**bounds, **inner}
 
 
 def _identity(source: str) -> str:

@@ -49,6 +49,8 @@ def _schema() -> dict[str, Any]:
         "grade_explanation": pl.String,
         "grade_parts": pl.String,  # JSON
         "grade_seconds": pl.Float64,
+        "grade_model": pl.String,  # the judge, "" where there is none
+        "grade_usage": pl.String,  # JSON: model -> tokens
     }
 
 
@@ -73,6 +75,8 @@ def _row(step: int, group: Group, rollout: Rollout) -> dict[str, Any]:
         "grade_explanation": _text(grade.explanation),
         "grade_parts": json.dumps(dict(grade.parts)),
         "grade_seconds": grade.seconds,
+        "grade_model": grade.model,
+        "grade_usage": json.dumps({model: dict(counts) for model, counts in grade.usage.items()}),
     }
 
 

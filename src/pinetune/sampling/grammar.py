@@ -37,7 +37,7 @@ class GrammarCompiler:
 
     def compile(self, schema: JsonSchema) -> Callable[[], Any]:
         """A maker of fresh grammar states. Raises JobError when the schema is wrong or cannot be enforced."""
-        key = json.dumps(schema, sort_keys=True)
+        key = json.dumps(schema)  # not sorted: fields are written in the schema's order, reasons before the answer
         return self._maker(key, lambda: llguidance.LLMatcher.grammar_from_json_schema(key, overrides={"whitespace_pattern": WHITESPACE}))
 
     def compile_lark(self, text: str) -> Callable[[], Any]:
