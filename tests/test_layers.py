@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).parents[1] / "src" / "pinetune"
 LAYERS = """
 __main__
 cli
-demo serving api
+demo serving api worker
 loop
 reports
 evals

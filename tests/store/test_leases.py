@@ -177,3 +177,12 @@ def test_validation_is_taken_over_too(store: Store, new_job: Callable[..., NewJo
     with pytest.raises(LeaseLost):
         store.jobs.validated(first[1])
     assert store.jobs.validated(second[1]).status == "queued"
+
+
+def test_a_dead_workers_jobs_are_given_back_at_once(store: Store, new_job: Callable[..., NewJob], clock: Clock) -> None:
+    job, lease = running(store, new_job(), "w1")
+    other, kept = running(store, new_job(), "w2")
+    assert store.leases.abandon("w1") == [job.id]
+    assert (store.jobs.get(job.id).status, store.jobs.get(other.id).status) == ("queued", "running")
+    assert not store.leases.renew(lease, 60)
+    assert store.leases.renew(kept, 60)

@@ -93,9 +93,9 @@ def test_keep_spares_the_best_and_the_newest(tmp_path: Path, base: Path) -> None
     store = CheckpointStore(tmp_path)
     for step in (0, 5, 10, 15):
         store.save(step, learner, loaded, {})
-    store.keep(best=5, last=1)
+    store.keep({5}, last=1)
     assert [c.step for c in store.all()] == [5, 15]
-    store.keep(best=5, last=0)
+    store.keep({5}, last=0)
     assert [c.step for c in store.all()] == [5]
     with pytest.raises(UserError, match="no checkpoint of step 15 \\(there are: 5\\)"):
         store.get(15)

@@ -13,7 +13,7 @@ from pinetune.cli.console import say_error
 from pinetune.cli.data import data_app
 from pinetune.cli.demo import demo_app
 from pinetune.cli.grader import grader_app
-from pinetune.errors import BudgetSpent, JobFailed, UserError
+from pinetune.errors import BudgetSpent, JobFailed, StoreError, UserError
 
 app = typer.Typer(
     name="pinetune",
@@ -38,6 +38,30 @@ def run(
     from pinetune.cli.run import run_command
 
     run_command(job, out, dry_run)
+
+
+@app.command()
+def serve(
+    host: Annotated[str | None, typer.Option(help="address to listen on; default 127.0.0.1, this machine only")] = None,
+    port: Annotated[int | None, typer.Option(help="default 8000")] = None,
+    home: Annotated[Path | None, typer.Option(help="folder for everything that is kept; default ~/.pinetune")] = None,
+) -> None:
+    """Serve OpenAI's API: files, fine-tuning jobs, graders, evals, and the models, until Ctrl-C."""
+    from pinetune.cli.serve import serve_command
+
+    serve_command(home, host, port)
+
+
+@app.command()
+def worker(
+    home: Annotated[Path | None, typer.Option(help="the server's home folder; its database and files must be the same")] = None,
+    name: Annotated[str | None, typer.Option(help="what the store calls this worker; default by machine and process")] = None,
+    supervised: Annotated[bool, typer.Option("--supervised", hidden=True)] = False,
+) -> None:
+    """Work on queued jobs, beside the one worker that `pinetune serve` starts by itself."""
+    from pinetune.cli.worker import worker_command
+
+    worker_command(home, name, supervised)
 
 
 @app.command()
@@ -76,7 +100,7 @@ def main() -> None:
     except UserError as error:
         say_error(str(error))
         sys.exit(2)
-    except (JobFailed, BudgetSpent) as error:
+    except (JobFailed, BudgetSpent, StoreError) as error:
         say_error(str(error))
         sys.exit(1)
     except KeyboardInterrupt:

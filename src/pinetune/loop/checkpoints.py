@@ -10,17 +10,24 @@ from pinetune.training.checkpoint import CheckpointStore
 
 
 class LearnerCheckpoints:
-    """Keeps the best checkpoint and the newest two; `loop.state.Checkpoints` for one job."""
+    """Keeps the best checkpoints and the newest two; `loop.state.Checkpoints` for one job."""
 
-    def __init__(self, run: RunFolder, learner: Learner, loaded: LoadedModel) -> None:
+    def __init__(self, run: RunFolder, learner: Learner, loaded: LoadedModel, keep_best: int = 1) -> None:
         self._run = run
+        self._keep_best = keep_best
         self._store = CheckpointStore(run.checkpoints)
         self._learner = learner
         self._loaded = loaded
 
     def save(self, state: LoopState) -> None:
         self._store.save(state.step, self._learner, self._loaded, state.to_json())
-        self._store.keep(state.best_step)
+        self._store.keep({state.best_step, *self._best_steps()})
+
+    def _best_steps(self) -> list[int]:
+        """By held-out reward, the earlier of two equals first."""
+        judged = [row for row in self._run.read_metrics() if row["step"] and row.get("valid_reward_mean") is not None]
+        judged.sort(key=lambda row: (-row["valid_reward_mean"], row["step"]))
+        return [row["step"] for row in judged[: self._keep_best]]
 
     def load_latest(self) -> LoopState | None:
         """Also cuts the run's records back to that step, so that doing the steps after it again doubles nothing."""

@@ -85,10 +85,13 @@ def read_job_file(path: Path) -> dict[str, Any]:
     return data
 
 
-def prepare(raw: Mapping[str, Any], beside: Path, *, seed: int | None = None, trusted_grader: bool = False) -> Prepared:
+def prepare(
+    raw: Mapping[str, Any], beside: Path, *, seed: int | None = None, trusted_grader: bool = False, source: str | None = None
+) -> Prepared:
     """Check the job `raw` with file paths relative to `beside`, load data and model, resolve every "auto".
 
-    `seed` is used where the body has none. Raises JobError, DataError, GraderError, ModelError or MissingToolError.
+    `seed` is used where the body has none; `source` is where the weights are, for a caller who knows.
+    Raises JobError, DataError, GraderError, ModelError or MissingToolError.
     """
     body = parse_job(raw)
     _check_names(body)
@@ -107,7 +110,7 @@ def prepare(raw: Mapping[str, Any], beside: Path, *, seed: int | None = None, tr
         files = _files(body, beside)
         rows = {role: load_rows(path) for role, path in files.items()}
         overlap = _check_overlaps(body, files, rows)
-        source = find_model(body.model, beside)
+        source = source or find_model(body.model, beside)
         seed = body.seed if body.seed is not None else secrets.randbelow(2**31) if seed is None else seed
         loaded, config = _load(body, source, files, rows, seed)
     except BaseException:
@@ -137,12 +140,15 @@ def open_run(prepared: Prepared, out: Path) -> RunFolder:
     return folder
 
 
-def run_prepared(prepared: Prepared, folder: RunFolder, recorder: Recorder) -> LoopState:
-    """Train to the end, or until asked to stop; the best weights are then in `prepared.loaded`."""
+def run_prepared(prepared: Prepared, folder: RunFolder, recorder: Recorder, *, keep_best: int = 1) -> LoopState:
+    """Train to the end, or until asked to stop; the best weights are then in `prepared.loaded`.
+
+    `keep_best`: how many checkpoints stay, by held-out reward, besides the newest two.
+    """
     prepared.judges.keep_account(folder.judges_file)
     learner = GrpoLearner(prepared.loaded, _learner_settings(prepared))
     sampler = LocalSampler(prepared.loaded)
-    checkpoints = LearnerCheckpoints(folder, learner, prepared.loaded)
+    checkpoints = LearnerCheckpoints(folder, learner, prepared.loaded, keep_best)
     parts = Parts(
         sampler=sampler,
         learner=learner,

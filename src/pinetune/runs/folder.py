@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 from pinetune.records import EvalReport, Group, StepReport
 from pinetune.runs import files, rollout_table
 from pinetune.runs.eval_json import decode_report, encode_report
+from pinetune.runs.grading_columns import grading_columns
 from pinetune.runs.metric_names import eval_row, step_row
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ class RunFolder:
         """Rollouts first: a step that has a metrics line has its rollouts."""
         path = self.rollouts / f"{_step_name(report.step)}.parquet"
         files.write_atomically(path, lambda partial: rollout_table.write_rollouts(partial, report.step, groups))
-        self.put_metrics(report.step, step_row(report))
+        self.put_metrics(report.step, {**grading_columns("train", groups), **step_row(report)})
 
     def read_rollouts(self, step: int) -> pl.DataFrame:
         return rollout_table.read_rollouts(self.rollouts / f"{_step_name(step)}.parquet")
@@ -109,7 +110,7 @@ class RunFolder:
         path = self.evals / f"{name or _step_name(report.step)}.json"
         files.write_json(path, encode_report(report), indent=None)
         if name is None:
-            self.put_metrics(report.step, eval_row(report))
+            self.put_metrics(report.step, {**grading_columns("valid", report.groups), **eval_row(report)})
         return path
 
     def read_eval(self, which: int | str) -> EvalReport:

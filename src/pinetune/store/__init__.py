@@ -14,7 +14,7 @@ transaction: it happened as a whole or not at all. What comes out are frozen rec
 | `files` | create, get, list, open, chunks, local_path, delete | set_status |
 | `uploads` | create, get, add_part, complete, cancel | |
 | `jobs` | create(NewJob), get, list, request_pause, resume, cancel, counts | validated, update, paused, succeed, fail, release |
-| `leases` | | claim(worker, seconds) -> (job, lease), renew -> bool, expire |
+| `leases` | | claim(worker, seconds) -> (job, lease), renew -> bool, expire, abandon(worker) |
 | `events` | list (newest first), since(position), metrics, append(job id, ...) | append(lease, [NewEvent(key=...)]), put_metrics |
 | `checkpoints` | list, latest, permit, permissions, forbid | add, drop |
 | `models` | register, get, resolve(name or alias), list, delete, set_alias, remove_alias, aliases | |

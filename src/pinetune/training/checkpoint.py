@@ -15,7 +15,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -107,10 +107,10 @@ class CheckpointStore:
         learner.load(str(checkpoint.folder / "learner"))
         return checkpoint.loop_state()
 
-    def keep(self, best: int, last: int = 2) -> None:
-        """Delete all checkpoints but that of step `best` and the newest `last` ones."""
+    def keep(self, best: Collection[int], last: int = 2) -> None:
+        """Delete all checkpoints but those of the steps `best` and the newest `last` ones."""
         complete = self.all()
-        kept = {best, *(c.step for c in complete[max(0, len(complete) - last) :])}
+        kept = {*best, *(c.step for c in complete[max(0, len(complete) - last) :])}
         for checkpoint in complete:
             if checkpoint.step not in kept:
                 # without its manifest a half-deleted folder no longer counts as a checkpoint

@@ -1,0 +1,43 @@
+"""`pinetune worker`: works on queued jobs until it is told to end."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+import threading
+from pathlib import Path
+from types import FrameType
+
+from pinetune.settings import Settings
+
+
+def worker_command(home: Path | None, name: str | None, supervised: bool) -> None:
+    """Ctrl-C or SIGTERM: the running job is checkpointed and goes back to the queue. A second one ends it at once."""
+    from pinetune.worker.run import run_worker
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
+    settings = Settings.read(home=home)
+    stopping = threading.Event()
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        if stopping.is_set():
+            raise KeyboardInterrupt
+        stopping.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, on_signal)
+    if supervised:
+        stop_with_parent(stopping.set)
+    run_worker(settings, stopping, name=name)
+
+
+def stop_with_parent(stop: object) -> None:
+    """Call `stop` when standard input closes, as it does with the death of the process that started this one."""
+    assert callable(stop)
+
+    def wait() -> None:
+        sys.stdin.buffer.read()
+        stop()
+
+    threading.Thread(target=wait, daemon=True).start()

@@ -1,0 +1,168 @@
+"""The process that holds one job's model: checks the job, says so, waits for "go", trains, writes the finished weights.
+
+    python -m pinetune.worker.child JOB_FOLDER
+
+It hears lines on standard input ("go", "stop") and says JSON lines on standard output;
+whatever a library prints goes to the log. When its input closes, the worker is gone, and it
+ends at once: nothing may write to a job nobody holds.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Literal
+
+from pinetune.errors import BudgetSpent, JobError, PinetuneError
+from pinetune.records import EvalReport, Group, StepReport
+from pinetune.runs.lock import locked
+from pinetune.runs.recorder import FolderRecorder
+from pinetune.worker.failures import describe
+from pinetune.worker.folder import JobFolder
+
+if TYPE_CHECKING:
+    from pinetune.loop.methods import MethodJob
+
+PATIENCE = 60.0  # seconds for a predecessor, told to end, to leave the run folder
+
+
+class Orders:
+    """What the worker asked for so far, read by a thread."""
+
+    def __init__(self, source: IO[str]) -> None:
+        self.go = threading.Event()
+        self.stop = threading.Event()
+        threading.Thread(target=self._listen, args=(source,), daemon=True).start()
+
+    def _listen(self, source: IO[str]) -> None:
+        for line in source:
+            if line.strip() == "go":
+                self.go.set()
+            elif line.strip() == "stop":
+                self.stop.set()
+        os.killpg(0, signal.SIGKILL)  # our own group: graders' processes end with us
+
+
+class ChildRecorder(FolderRecorder):
+    """Writes the run folder, stops when told to, and tells the worker that there is something new to read."""
+
+    def __init__(self, folder: JobFolder, orders: Orders, say: Callable[[Mapping[str, Any]], None]) -> None:
+        super().__init__(folder.run)
+        self._orders = orders
+        self._say = say
+        self.warning = ""
+
+    def event(self, level: Literal["info", "warn", "error"], message: str, data: Mapping[str, Any] | None = None) -> None:
+        if level == "warn":
+            self.warning = message
+        super().event(level, message, data)
+        self._say({"said": "recorded"})
+
+    def step(self, report: StepReport, groups: Sequence[Group]) -> None:
+        super().step(report, groups)
+        self._say({"said": "recorded"})
+
+    def evaluation(self, report: EvalReport) -> None:
+        super().evaluation(report)
+        self._say({"said": "recorded"})
+
+    def stop_requested(self) -> bool:
+        return self._orders.stop.is_set()
+
+
+def main() -> int:
+    folder = JobFolder(sys.argv[1])
+    words = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
+    os.dup2(2, 1)  # libraries print; the pipe is for our words alone
+    orders = Orders(sys.stdin)
+
+    def say(word: Mapping[str, Any]) -> None:
+        words.write(json.dumps(word) + "\n")
+
+    try:
+        say(_work(folder, orders, say))
+    except PinetuneError as error:
+        say({"said": "failed", **describe(error, _names(folder))})
+        return 1
+    except BaseException:
+        traceback.print_exc()
+        raise
+    return 0
+
+
+def _work(folder: JobFolder, orders: Orders, say: Callable[[Mapping[str, Any]], None]) -> dict[str, Any]:
+    """Everything, from the body to the last word: finished or stopped."""
+    from pinetune.loop.methods import method_of
+
+    body = folder.read_body()
+    job = method_of(body["raw"])(body["raw"], folder.path, body["source"])
+    try:
+        facts = {"hyperparameters": job.hyperparameters(), "settings": job.settings(), "warnings": job.warnings()}
+        say({"said": "checked", **facts})
+        orders.go.wait()
+        with _patiently_locked(folder.path):
+            return _run(job, folder, ChildRecorder(folder, orders, say))
+    finally:
+        job.close()
+
+
+def _run(job: MethodJob, folder: JobFolder, recorder: ChildRecorder) -> dict[str, Any]:
+    run = job.open_run(folder.run.path)
+    stopped = {"said": "stopped", "settings": job.settings()}
+    try:
+        state = job.run(run, recorder)
+        if state.stop_reason == "stopped":
+            return {**stopped, "reason": "" if recorder.stop_requested() else recorder.warning}
+        job.finish(run, recorder, state)
+    except BudgetSpent as spent:
+        return {**stopped, "reason": f"Paused: {spent}"}
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        return {**stopped, "reason": "Paused: the disk that holds the job's folder is full; free some space, then resume the job"}
+    finished = {"said": "finished", "settings": job.settings(), "adapter": job.is_lora, "trained_tokens": state.trained_tokens}
+    finished |= {"seconds": state.seconds, "stop_reason": state.stop_reason}
+    folder.write_finished(finished)
+    return finished
+
+
+class _patiently_locked:
+    """`locked`, tried again while a predecessor that lost the job is still about to die."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        until = time.monotonic() + PATIENCE
+        while True:
+            self._lock = locked(self._path)
+            try:
+                self._lock.__enter__()
+                return
+            except JobError:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(0.2)
+
+    def __exit__(self, *error: Any) -> None:
+        self._lock.__exit__(*error)
+
+
+def _names(folder: JobFolder) -> dict[str, str]:
+    """Paths of this machine -> what users call the files."""
+    try:
+        return dict(folder.read_body()["names"])
+    except (OSError, KeyError, PinetuneError):
+        return {}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
