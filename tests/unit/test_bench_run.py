@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -32,6 +32,7 @@ LIKE = {
 }
 EXACT = LIKE | {"operation": "eq"}
 BY_LENGTH = "def grade(sample, item):\n    return min(1.0, len(sample['output_text']) / 1000)\n"
+TEMPLATE = '{"a": ["{{ item.reference_answer }}"]}'
 ANY_JSON = """import json
 def grade(sample, item):
     try:
@@ -52,6 +53,27 @@ def built(definition: Mapping[str, Any]) -> Iterator[Grader]:
 def verdict(definition: Mapping[str, Any], rows: list[Row] = ROWS, **changes: Any) -> BenchReport:
     with built(definition) as grader:
         return bench(grader, rows, replace(BenchOptions(num_rows=6, definition=definition), **changes))
+
+
+class Direct:
+    """A python grader without its sandbox, where only the bench is at stake and hundreds of grades are made."""
+
+    name = "direct"
+
+    def __init__(self, function: Callable[[str, Mapping[str, Any]], float]) -> None:
+        self.function = function
+
+    def grade(self, completion: Completion, row: Row) -> Grade:
+        try:
+            return Grade("ok", float(self.function(completion.answer, row.item)))
+        except Exception as error:
+            return Grade("error", explanation=f"{type(error).__name__}: {error}", error_kind="python_grader_runtime_error")
+
+    def close(self) -> None: ...
+
+
+def direct(function: Callable[[str, Mapping[str, Any]], float], rows: list[Row] = ROWS, **changes: Any) -> BenchReport:
+    return bench(Direct(function), rows, replace(BenchOptions(num_rows=6), **changes))
 
 
 def said(report: BenchReport) -> str:
@@ -109,45 +131,57 @@ def test_a_skewed_file_is_won_by_its_commonest_answer() -> None:
 
 
 def test_a_constant_grader_and_one_that_never_grades() -> None:
-    constant = verdict({"type": "python", "source": "def grade(sample, item):\n    return 0.3\n"}, num_rows=2)
+    constant = direct(lambda text, item: 0.3)
     assert "warn: every answer scores 0.30: a constant grader teaches nothing" in said(constant)
-    failing = verdict({"type": "python", "source": "def grade(sample, item):\n    return item['nowhere']\n"}, num_rows=2)
+    failing = direct(lambda text, item: item["nowhere"])
     assert not failing.passed()
     assert "bad: the grader could not grade a single answer: KeyError: 'nowhere'" in said(failing)
-    assert failing.probe("reference").mean is None and failing.probe("reference").ungraded == 2
+    assert failing.probe("reference").mean is None and failing.probe("reference").ungraded == 6
 
 
 def test_answers_that_cannot_be_graded_are_counted_apart() -> None:
-    source = "import json\ndef grade(sample, item):\n    return float(json.loads(sample['output_text']) == item['reference_answer'])\n"
     rows = [replace(row, item={"reference_answer": row.index}) for row in ROWS]
-    report = verdict({"type": "python", "source": source}, rows, num_rows=2)
-    empty = report.probe("prompt_echo")
-    assert (empty.mean, empty.n, empty.ungraded) == (None, 0, 2)
+    report = direct(lambda text, item: json.loads(text) == item["reference_answer"], rows)
+    echo = report.probe("prompt_echo")
+    assert (echo.mean, echo.n, echo.ungraded) == (None, 0, 6)
     assert "JSONDecodeError" in said(report) and "where the answer is to blame, return 0 instead of failing" in said(report)
 
 
 def test_a_grader_no_form_can_satisfy_asks_for_the_form() -> None:
-    source = "def grade(sample, item):\n    return float(sample['output_text'] == 'gene=' + item['reference_answer'] + ';')\n"
-    report = verdict({"type": "python", "source": source}, num_rows=2)
+    def grade(text: str, item: Mapping[str, Any]) -> float:
+        return text == f"gene={item['reference_answer']};"
+
+    report = direct(grade)
     assert report.form == ""
     assert "no form of the reference answer scores above 0" in said(report)
-    report = verdict({"type": "python", "source": source}, num_rows=2, answer_template="gene={{ item.reference_answer }};")
+    report = direct(grade, answer_template="gene={{ item.reference_answer }};")
     assert (report.form, report.probe("reference").mean) == ("gene={{ item.reference_answer }};", 1.0)
 
 
 def test_a_json_template_escapes_what_it_is_given() -> None:
-    source = "def grade(sample, item):\n    return float((sample['output_json'] or {}).get('a') == [item['reference_answer']])\n"
     rows = [replace(row, item={"reference_answer": f'say "{row.index}"\n'}) for row in ROWS]
-    report = verdict({"type": "python", "source": source}, rows, num_rows=2, answer_template='{"a": ["{{ item.reference_answer }}"]}')
+    report = direct(lambda text, item: text == json.dumps({"a": [item["reference_answer"]]}), rows, answer_template=TEMPLATE)
     assert report.probe("reference").mean == 1.0
 
 
 def test_a_solution_beside_the_result_is_a_form_too() -> None:
-    source = "def grade(sample, item):\n    return float(sample['output_text'].startswith('so: '))\n"
     rows = [replace(row, item={"answer": row.index, "worked": f"so: {row.index}", "note": "x" if row.index else None}) for row in ROWS]
-    report = verdict({"type": "python", "source": source}, rows, num_rows=2)
+    report = direct(lambda text, item: text.startswith("so: "), rows)
     assert report.form == "{{ item.worked }}"
     assert not report.passed() and report.probe("other_row").mean == 1.0
+
+
+def test_a_probe_that_happens_to_be_the_right_answer_is_left_out() -> None:
+    def grade(text: str, item: Mapping[str, Any]) -> float:
+        return text == item["answer"] or text == json.dumps(item["answer"])
+
+    rows = [replace(row, item={"answer": {"n": row.index, "none": []}}) for row in ROWS[:5]]
+    rows.append(replace(ROWS[5], item={"answer": ""}))
+    report = direct(grade, rows)
+    assert report.probe("reference").mean == 1.0
+    assert {probe.probe: probe.mean for probe in report.probes if probe.kind == "gaming"} == dict.fromkeys(
+        ("other_row", "list_everything", "empty", "prompt_echo", "padding", "judge_talk", "python_talk"), 0.0
+    )
 
 
 def test_the_same_seed_gives_the_same_report() -> None:

@@ -182,6 +182,10 @@ def test_final_answer(answer: str, reference: Any, expected: float) -> None:
         ("g = (x.gi_frame for x in [])\nanswer = 18", 0.0),
         ("answer = '{0.__globals__}'.format(print)\nanswer = 18", 0.0),
         ("answer = eval('18')", 0.0),
+        ("from collections import _sys\nanswer = 18", 0.0),
+        ("from statistics import sys\nanswer = 18", 0.0),
+        ("from __future__ import annotations\nanswer: int = 18", 1.0),
+        ("solution = lambda n=9: n * 2", 1.0),
         ("answer = open('/etc/hostname') and 18", 0.0),
         ("class A:\n    def __eq__(self, other): return True\n    def __float__(self): return 0.0\nanswer = A()", 0.0),
         ("def f(): return f()\nanswer = f()", 0.0),
@@ -328,6 +332,7 @@ def test_a_setting_reaches_the_grader() -> None:
     finally:
         grader.close()
     assert "PREFIX_MARKS = {1: 0.2}  # leading" in source_of("code_part_marks", {"prefix_marks": {1: 0.2}})
+    assert 'PRELOAD = ("math",)' in new_grader("program_answer", {"preload": "math"})["source"].replace("'", '"')
     assert 'PHRASES = ("Antwort:",)' in new_grader("final_answer", {"phrases": "Antwort:"})["source"].replace("'", '"')
 
 

@@ -14,6 +14,7 @@ from pinetune.bench.forms import Form, find_form, require_answer_field
 from pinetune.bench.options import BenchOptions, Price
 from pinetune.bench.probes import PROBES, Probe, Subject, listings
 from pinetune.bench.report import BenchReport, Cost, ProbeResult, Spread
+from pinetune.bench.rewrite import parsed
 from pinetune.data.answers import lookup, normalise
 from pinetune.errors import DataError
 from pinetune.records import Completion, Grade, Grader, Row
@@ -133,7 +134,7 @@ def _run_probes(subjects: Sequence[Subject], session: _Session, options: BenchOp
     right: Mapping[int, Grade] = {}
     for number, (name, probe) in enumerate(PROBES.items(), 1):
         options.told(f"probe {number} of {len(PROBES)}: {name}")
-        texts = [(subject.row, variants) for subject in subjects if (variants := probe.write(subject))]
+        texts = [(subject.row, variants) for subject in subjects if (variants := _variants(name, probe, subject))]
         if not texts:
             skipped[name] = "no such answer can be made from these rows"
             continue
@@ -146,6 +147,20 @@ def _run_probes(subjects: Sequence[Subject], session: _Session, options: BenchOp
             right = {row.index: grade for row, _, grade in tried[""]}
         results.append(_most_telling(name, probe, tried, right, options.threshold))
     return tuple(results), skipped
+
+
+def _variants(name: str, probe: Probe, subject: Subject) -> dict[str, str]:
+    """Without those that happen to be the reference answer itself, as a form with numbers only keeps it; the commonest
+    answer may be right, and its share is what is asked."""
+    variants = probe.write(subject)
+    if name in ("reference", "commonest"):
+        return variants
+    right = parsed(subject.reference)
+    return {
+        variant: text
+        for variant, text in variants.items()
+        if text != subject.reference and (probe.kind != "gaming" or right is None or parsed(text) != right)
+    }
 
 
 def _most_telling(

@@ -6,6 +6,7 @@ a program that reaches for files, frames or the grader scores 0 without being ru
 """
 
 import contextlib
+import importlib
 import io
 import math
 from typing import Any
@@ -16,7 +17,8 @@ from pinetune.graders.gallery.running import code_in, in_child, is_fair
 
 ANSWER_FIELD = "reference_answer"  # field of the row: the right number
 PROGRAM_FIELD = "program"  # key of the program in a JSON answer
-SECONDS = 2.0  # a program that takes longer scores 0
+SECONDS = 5.0  # a program that takes longer scores 0
+PRELOAD = ()  # modules to load once instead of in each program that imports them; sympy takes a second or more
 TOLERANCE = 1e-4  # numbers are equal within this share
 MAX_CHARS = 8_000  # longer answers score 0
 
@@ -24,6 +26,9 @@ MODULES = frozenset((
     "__future__", "math", "cmath", "fractions", "decimal", "datetime", "calendar", "statistics", "itertools",
     "functools", "collections", "heapq", "bisect", "random", "re", "string", "numpy", "sympy", "typing",
 ))  # fmt: skip
+
+for module in map(str, PRELOAD):
+    importlib.import_module(module)
 
 
 def grade(sample: dict[str, Any], item: dict[str, Any]) -> float:

@@ -51,15 +51,8 @@ def is_fair(code: str, modules: frozenset[str] | None, barred: frozenset[str] = 
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return False
     for node in nodes:
-        if isinstance(node, ast.Import | ast.ImportFrom):
-            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else [name.name for name in node.names]
-            tops = {name.split(".")[0] for name in names}
-            if (
-                tops & barred
-                or any(top.startswith("_") and top != "__future__" for top in tops)
-                or (modules is not None and not tops <= modules)
-            ):
-                return False
+        if isinstance(node, ast.Import | ast.ImportFrom) and not fair_import(node, modules, barred):
+            return False
         if isinstance(node, ast.Name) and (node.id in FORBIDDEN_NAMES or (node.id.startswith("__") and node.id != "__name__")):
             return False
         if isinstance(node, ast.Attribute) and (node.attr in FORBIDDEN_ATTRIBUTES or hidden(node.attr)):
@@ -67,6 +60,16 @@ def is_fair(code: str, modules: frozenset[str] | None, barred: frozenset[str] = 
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and DUNDER.search(node.value):
             return False
     return True
+
+
+def fair_import(node: ast.Import | ast.ImportFrom, modules: frozenset[str] | None, barred: frozenset[str]) -> bool:
+    names = [name.name for name in node.names]
+    if isinstance(node, ast.ImportFrom):
+        if any(name.startswith("_") or name in FORBIDDEN_ATTRIBUTES for name in names):
+            return False
+        names = [node.module or ""]
+    tops = {name.split(".")[0] for name in names} - {"__future__"}
+    return not tops & barred and not any(top.startswith("_") for top in tops) and (modules is None or tops <= modules)
 
 
 def hidden(name: str) -> bool:
