@@ -14,6 +14,7 @@ from typing import Any
 
 from pinetune.wire.chat import FunctionCall, ToolCall
 
+MOST_CALLS = 8  # in one answer, where calls are enforced: weak models would go on for ever
 Tool = Mapping[str, Any]  # {"name", "description", "parameters"}
 
 
@@ -60,21 +61,35 @@ class ToolFormat:
         overlap = next((size for size in range(longest, 0, -1) if text.endswith(self.begin[:size])), 0)
         return len(text[: len(text) - overlap].rstrip()) if overlap else len(text)
 
-    def grammar(self, tools: Sequence[Tool], literal: Callable[[str], str], *, parallel: bool, answer: Mapping[str, Any] | None) -> str:
+    def grammar(
+        self,
+        tools: Sequence[Tool],
+        literal: Callable[[str], str],
+        *,
+        parallel: bool,
+        answer: Mapping[str, Any] | None,
+        whitespace: str,
+    ) -> str:
         """A Lark grammar (llguidance's dialect) of one or more calls, or of an answer that fits the schema `answer`.
 
-        `literal` writes a mark as the tokenizer knows it (special tokens are not plain text).
+        `literal` writes a mark as the tokenizer knows it (special tokens are not plain text). `whitespace` is what JSON may
+        have between its signs.
         """
-        call = json.dumps({"anyOf": [self._schema(tool) for tool in tools]} if len(tools) > 1 else self._schema(tools[0]))
+
+        def embed(schema: Mapping[str, Any]) -> str:
+            return f"%json {json.dumps({**schema, 'x-guidance': {'whitespace_pattern': whitespace}})}"
+
+        call = {"anyOf": [self._schema(tool) for tool in tools]} if len(tools) > 1 else self._schema(tools[0])
         begin = literal(self.begin) + " " if self.begin and not self.bare else ""
-        end = f" {literal(self.end)}" if self.end else ""
         if self.many:
-            listed = json.dumps({"type": "array", "items": json.loads(call), "minItems": 1, "maxItems": 8 if parallel else 1})
-            lines = [f"calls: {begin}%json {listed}"]
+            listed = {"type": "array", "items": call, "minItems": 1, "maxItems": MOST_CALLS if parallel else 1}
+            lines = [f"calls: {begin}{embed(listed)}"]
+        elif self.end:
+            again = rf' ("\n" call){{0,{MOST_CALLS - 1}}}' if parallel else ""
+            lines = [f"calls: call{again}", rf'call: {begin}"\n" {embed(call)} "\n" {literal(self.end)}']
         else:
-            again = r' ("\n" call){0,7}' if parallel and self.end else ""
-            lines = [f"calls: call{again}", f"call: {begin}{_line(self)}%json {call}{_line(self)}{end}"]
-        start = "start: calls" if answer is None else f"start: calls | answer\nanswer: %json {json.dumps(answer)}"
+            lines = [f"calls: {begin}{embed(call)}"]
+        start = "start: calls" if answer is None else f"start: calls | answer\nanswer: {embed(answer)}"
         return "\n".join([start, *lines])
 
     def _schema(self, tool: Tool) -> dict[str, Any]:
@@ -95,10 +110,6 @@ class ToolFormat:
         """A call as the model would have written it, for templates that show no `tool_calls`."""
         body = json.dumps({"name": call.function.name, self.arguments: arguments_of(call)}, ensure_ascii=False)
         return f"{self.begin}\n{body}\n{self.end}" if self.end else f"{self.begin}{body}"
-
-
-def _line(form: ToolFormat) -> str:
-    return r' "\n" ' if form.end else ""
 
 
 MISTRAL = ToolFormat("mistral", "[TOOL_CALLS]", begin="[TOOL_CALLS]", end="", arguments="arguments", many=True)
@@ -130,5 +141,8 @@ def _calls(text: str, key: str, known: Sequence[str]) -> list[ToolCall]:
             return []
         arguments = one.get(key, one.get("parameters", one.get("arguments", {})))
         written = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
-        calls.append(ToolCall(id=f"call_{secrets.token_hex(12)}", function=FunctionCall(name=one["name"], arguments=written)))
+        # `type` is said aloud: replies leave out what was not set.
+        calls.append(
+            ToolCall(id=f"call_{secrets.token_hex(12)}", type="function", function=FunctionCall(name=one["name"], arguments=written))
+        )
     return calls

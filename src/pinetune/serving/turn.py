@@ -190,11 +190,14 @@ def _check_bias(turn: Turn, vocab_size: int) -> None:
 
 def _matcher(turn: Turn, ready: Ready, form: ToolFormat) -> Callable[[], Any] | None:
     """The grammar of the answer: calls where they are required, the schema where there is one, else free text."""
+    from pinetune.sampling.grammar import WHITESPACE
+
     try:
         if turn.may_call and (turn.tool_choice == "required" or turn.schema is not None):
             answer = None if turn.tool_choice == "required" else turn.schema
             literal = _literal(ready)
-            return ready.grammars.compile_lark(form.grammar(turn.tools, literal, parallel=turn.parallel, answer=answer))
+            grammar = form.grammar(turn.tools, literal, parallel=turn.parallel, answer=answer, whitespace=WHITESPACE)
+            return ready.grammars.compile_lark(grammar)
         return ready.grammars.compile(turn.schema) if turn.schema is not None else None
     except JobError as error:
         param = "tools" if turn.may_call else "response_format"
