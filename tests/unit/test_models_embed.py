@@ -13,7 +13,10 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from pinetune.errors import ModelError
+from pinetune.graders.build import build_grader
+from pinetune.graders.options import Services
 from pinetune.models.embed import LocalEmbedder
+from pinetune.records import Completion, Row
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "the", "cat", "dog", "sat", "on", "mat"]
 
@@ -123,3 +126,13 @@ def test_models_that_cannot_be_used(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"asks for pooling_mode_max_tokens; one of pooling_mode_mean_tokens, "):
         LocalEmbedder(str(folder))
     config.unlink()
+
+
+def test_cosine_of_a_text_similarity_grader(folder: Path, embed: LocalEmbedder) -> None:
+    services = Services(embed=lambda texts, model: embed(texts))
+    definition = {"type": "text_similarity", "input": "{{ sample.output_text }}", "reference": "cat", "evaluation_metric": "cosine"}
+    grader = build_grader(definition, services=services)
+    value = {text: grader.grade(Completion((), (), (), "stop", text), Row(0, (), {})).value for text in ("cat", "dog")}
+    by_definition = sum(a * b for a, b in zip(by_hand(folder, [2, 5, 3]), by_hand(folder, [2, 6, 3]), strict=True))
+    assert value["cat"] == pytest.approx(1.0, abs=1e-6)
+    assert value["dog"] == pytest.approx(max(0.0, by_definition), abs=1e-5)

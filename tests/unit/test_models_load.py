@@ -153,7 +153,7 @@ def test_bad_options(folder: Path, option: dict[str, str], message: str) -> None
 
 
 def test_unreachable_hub(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pinetune.models.load._hub_answers", lambda: False)
+    monkeypatch.setattr("pinetune.models.load.hub_answers", lambda: False)
     with pytest.raises(ModelError, match="is no local folder and cannot be fetched from the Hugging Face hub"):
         load_model("nobody/nothing-1b")
 

@@ -19,7 +19,7 @@ from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 from transformers import AutoModel, AutoTokenizer
 
 from pinetune.errors import ModelError
-from pinetune.models.load import _hub_answers, _told, quiet
+from pinetune.models.load import hub_answers, quiet, told
 from pinetune.models.names import find_model
 
 POOLING = "1_Pooling/config.json"
@@ -40,8 +40,8 @@ class LocalEmbedder:
     def __init__(self, source: str, *, device: str = "cpu", batch_size: int = 32, cache_size: int = 10_000) -> None:
         """Raises ModelError where `source` is no encoder that can be opened."""
         self.source = find_model(source)
-        offline = not Path(self.source).is_dir() and not _hub_answers()
-        with quiet(), _told(source):
+        offline = not Path(self.source).is_dir() and not hub_answers()
+        with quiet(), told(source):
             self._tokenizer: Any = AutoTokenizer.from_pretrained(self.source, local_files_only=offline)
             self._model = _open_encoder(self.source, offline).to(device).eval()
             self._pooling = _pooling(self.source, offline)

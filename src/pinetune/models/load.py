@@ -90,8 +90,8 @@ def load_model(
     adapter = folder if folder and (folder / "adapter_config.json").is_file() else None
     weights = _adapter_base(adapter) if adapter else name
     torch_device = _device(device)
-    offline = not Path(weights).expanduser().exists() and not _hub_answers()
-    with quiet(), _told(name):
+    offline = not Path(weights).expanduser().exists() and not hub_answers()
+    with quiet(), told(name):
         model = _open_weights(weights, _dtype(dtype, torch_device), offline)
         tokenizer = _open_tokenizer(str(adapter) if adapter and (adapter / "tokenizer_config.json").is_file() else weights, offline)
         chat = ChatFormat(tokenizer, generation_eos=generation_eos(model), source=name)
@@ -161,7 +161,7 @@ def _dtype(dtype: str, device: torch.device) -> torch.dtype:
     return DTYPES[dtype]
 
 
-def _hub_answers() -> bool:
+def hub_answers() -> bool:
     """Whether the hub can be spoken to; without this check an offline machine waits half a minute in retries."""
     if getproxies():
         return True  # only the proxy knows
@@ -237,7 +237,7 @@ def quiet() -> Iterator[None]:
 
 
 @contextmanager
-def _told(source: str) -> Iterator[None]:
+def told(source: str) -> Iterator[None]:
     """Turn what transformers raises on a broken or unreachable model into one clear line."""
     try:
         yield
