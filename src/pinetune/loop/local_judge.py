@@ -36,7 +36,7 @@ class LocalJudge:
         self._lock = threading.Lock()
         self.identity = _identity(source)
         tokenizer = self._loaded.tokenizer
-        self._special = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
+        self._special = [str(token.content) for token in tokenizer.added_tokens_decoder.values() if token.special]
 
     def __call__(self, messages: Sequence[Message], schema: JsonSchema | None, params: Mapping[str, Any]) -> str:
         row = Row(0, tuple({**message, "content": self._harmless(message["content"])} for message in messages), {})
@@ -54,8 +54,7 @@ class LocalJudge:
         )
         seed = derive_seed("judge", int(params.get("seed", 0)), json.dumps(list(messages), sort_keys=True))
         with self._lock:
-            _, _, completion = next(self._sampler.sample([prompt], 1, settings, [[seed]]))
-        return completion.answer
+            return next(self._sampler.sample([prompt], 1, settings, [[seed]]))[2].answer
 
     def _harmless(self, content: Any) -> str:
         """Text in which no special token is left: an answer must not be able to end its own message and open another."""
@@ -71,7 +70,7 @@ def bounded(schema: JsonSchema) -> dict[str, Any]:
     bounds: dict[str, Any] = {}
     if "enum" not in schema and "const" not in schema:
         kind = schema.get("type")
-        kinds = {"array": {"maxItems": MAX_STEPS}, "string": {"maxLength": MAX_CHARACTERS}, "number": NUMBERS}
+        kinds: dict[str, dict[str, Any]] = {"array": {"maxItems": MAX_STEPS}, "string": {"maxLength": MAX_CHARACTERS}, "number": NUMBERS}
         bounds = kinds.get(kind, {}) if isinstance(kind, str) else {}
     inner = {key: bounded(value) if isinstance(value, Mapping) else value for key, value in schema.items()}
     return {**bounds, **inner}
