@@ -6,6 +6,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,20 +42,39 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home / "pinetune.db"
 
 
+@contextmanager
+def postgres_database(template: str) -> Iterator[str]:
+    """A database of its own on the test server, by name; gone afterwards."""
+    name = f"pinetune_test_{secrets.token_hex(6)}"
+    server = create_engine(POSTGRES.replace("postgresql://", "postgresql+psycopg://"), isolation_level="AUTOCOMMIT")
+    with server.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {name} TEMPLATE {template}"))
+    yield name
+    with server.connect() as connection:
+        connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+    server.dispose()
+
+
+def at(name: str) -> str:
+    return POSTGRES.rsplit("/", 1)[0] + f"/{name}"
+
+
+@pytest.fixture(scope="session")
+def migrated_postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The same as a PostgreSQL template."""
+    with postgres_database("template1") as name:
+        Store.open(Settings.read({}, home=tmp_path_factory.mktemp("migrated"), database_url=at(name)), now=Clock()).close()
+        yield name
+
+
 @pytest.fixture(params=["sqlite", "postgres"] if POSTGRES else ["sqlite"])
 def settings(request: pytest.FixtureRequest, tmp_path: Path, migrated: Path) -> Iterator[Settings]:
     if request.param == "sqlite":
         shutil.copy(migrated, tmp_path / "pinetune.db")
         yield Settings.read({}, home=tmp_path, busy_seconds=5)
         return
-    name = f"pinetune_test_{secrets.token_hex(6)}"
-    server = create_engine(POSTGRES.replace("postgresql://", "postgresql+psycopg://"), isolation_level="AUTOCOMMIT")
-    with server.connect() as connection:
-        connection.execute(text(f"CREATE DATABASE {name}"))
-    yield Settings.read({}, home=tmp_path, busy_seconds=5, database_url=POSTGRES.rsplit("/", 1)[0] + f"/{name}")
-    with server.connect() as connection:
-        connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
-    server.dispose()
+    with postgres_database(request.getfixturevalue("migrated_postgres")) as name:
+        yield Settings.read({}, home=tmp_path, busy_seconds=5, database_url=at(name))
 
 
 @pytest.fixture
