@@ -60,9 +60,10 @@ class LocalJudge:
         """Text in which no special token is left: an answer must not be able to end its own message and open another."""
         if not isinstance(content, str):
             raise GradingFailed("model_grader_server_error", "a local judge reads text only, no images and no audio")
+        text: str = content
         for token in self._special:
-            content = content.replace(token, f"{token[:1]} {token[1:]}")
-        return content
+            text = text.replace(token, f"{token[:1]} {token[1:]}")
+        return text
 
 
 def bounded(schema: JsonSchema) -> dict[str, Any]:
