@@ -270,3 +270,15 @@ def test_definitions_nested_deeply_are_refused_in_one_line() -> None:
         with pytest.raises(GraderError) as error:
             build_grader(definition)
         assert len(str(error.value)) < 400
+
+
+def test_the_official_client_reads_the_reply() -> None:
+    from openai.types.fine_tuning.alpha import GraderRunResponse
+
+    # `construct` is what the client does with a reply: its type says token_usage is a number, live replies hold an object.
+    reply = GraderRunResponse.construct(**run(JUDGE, services=Services(ask=SayingJudge(0.25))))
+    assert (reply.reward, reply.metadata.name, reply.metadata.sampled_model_name) == (0.25, "judge", "gpt-4o")
+    assert reply.metadata.token_usage == COUNTED
+    assert reply.api_model_grader_token_usage_per_model == {"gpt-4o": COUNTED}
+    errors = GraderRunResponse.model_validate(run(CHECK)).metadata.errors
+    assert (errors.invalid_variable_error, errors.other_error, errors.api_model_grader_server_error) == (True, False, False)
