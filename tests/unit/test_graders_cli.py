@@ -175,10 +175,10 @@ def test_a_judge_that_can_be_talked_round_is_found(bench_files: Path, monkeypatc
     with JudgeServer(answer) as server:
         monkeypatch.setenv("PINETUNE_JUDGE_BASE_URL", server.url)
         monkeypatch.setenv("PINETUNE_JUDGE_CACHE", "off")
-        arguments = ("--data", "rows.jsonl", "--rows", "2", "--repeats", "3", "--price", "1,5", "--json")
+        arguments = ("--data", "rows.jsonl", "--rows", "1", "--repeats", "3", "--price", "1,5", "--json")
         result = call(bench_files, "test", "judge.json", *arguments)
         body = json.loads(result.output)
-        assert server.count == body["grades"] + 3 * 4
+        assert server.count == body["grades"] + 3 * 2
         own = {"judge_base_url": server.url, "judge_prices": {"o3": {"input": 1, "output": 5}}}
         (bench_files / "job.json").write_text(json.dumps({"method": {"reinforcement": {"grader": judge}}, "pinetune": own}))
         priced = call(bench_files, "test", "job.json", "--data", "rows.jsonl", "--rows", "1", "--repeats", "2", "--json")
@@ -191,6 +191,27 @@ def test_a_judge_that_can_be_talked_round_is_found(bench_files: Path, monkeypatc
     assert body["cost"]["dollars"] == pytest.approx(0.2)
     assert json.loads(priced.output)["cost"]["dollars"] == pytest.approx(0.2)
     assert "judge: reward 1 (" in one.output and "judged by o3 (120 tokens)" in one.output
+
+
+def test_the_rubric_beside_a_judge_that_reads_its_blocks(bench_files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def answer(number: int, body: dict[str, Any]) -> Sent:
+        asked = body["messages"][1]["content"]
+        reference = asked.split("<reference_answer>\n")[1].split("\n</reference_answer>")[0]
+        student = asked.split("<student_answer>\n")[1].rsplit("\n</student_answer>", 1)[0]
+        return says(verdict(1 if student.strip() == reference else 0.5 if "conclusion" in asked.split("<task>")[0] else 0))
+
+    parts = {"rule": [0.75, "It states the rule."], "end": [0.25, "Its conclusion is right."]}
+    with JudgeServer(answer) as server:
+        monkeypatch.setenv("PINETUNE_JUDGE_BASE_URL", server.url)
+        monkeypatch.setenv("PINETUNE_JUDGE_CACHE", "off")
+        out = str(bench_files / "rubric.json")
+        assert call(bench_files, "new", "rubric", "--set", f"parts={json.dumps(parts)}", "--out", out).exit_code == 0
+        result = call(bench_files, "test", "rubric.json", "--data", "rows.jsonl", "--rows", "1", "--repeats", "2", "--json")
+    body = json.loads(result.output)
+    means = {probe["probe"]: probe["mean"] for probe in body["probes"]}
+    assert result.exit_code == 0
+    assert (means["reference"], means["other_row"], means["judge_talk"], means["empty"]) == (1.0, 0.125, 0.125, 0.125)
+    assert (body["spread"]["mean"], body["spread"]["largest"]) == (0.0, 0.0)
 
 
 @pytest.mark.parametrize(
