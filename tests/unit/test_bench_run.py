@@ -120,7 +120,7 @@ def test_an_exact_check_has_no_hole_but_wants_one_spelling() -> None:
     report = verdict(EXACT)
     assert report.passed()
     assert report.probe("other_layout").drop == 1.0
-    assert "warn: the right answer, white space around: 1.00 -> 0.00" in said(report)
+    assert "the right answer, white space around: 1.00 -> 0.00, code fence: 1.00 -> 0.00" in said(report)
 
 
 def test_a_skewed_file_is_won_by_its_commonest_answer() -> None:

@@ -104,9 +104,14 @@ def _reference(result: ProbeResult, satisfied: bool) -> Iterator[Finding]:
 
 def _same(results: Sequence[ProbeResult], satisfied: bool) -> Iterator[Finding]:
     for result in results:
-        if satisfied and result.kind == "same" and result.mean is not None and result.drop > VISIBLE:
-            before, after = result.mean + result.drop, result.mean
-            yield Finding("warn", result.probe, f"the right answer, {result.variant}: {before:.2f} -> {after:.2f}")
+        if not satisfied or result.kind != "same" or result.mean is None:
+            continue
+        right = result.mean + result.drop
+        lost = [
+            f"{name}: {right:.2f} -> {mean:.2f}" for name, mean in result.variants.items() if mean is not None and right - mean > VISIBLE
+        ]
+        if lost:
+            yield Finding("warn", result.probe, f"the right answer, {', '.join(lost)}")
 
 
 def _odd(by_name: dict[str, ProbeResult], threshold: float) -> Iterator[Finding]:

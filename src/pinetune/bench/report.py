@@ -32,6 +32,7 @@ class ProbeResult:
     line: int = 0  # its row's line in the file, 0 = not from a file
     reason: str = ""  # why the first ungraded one could not be graded
     drop: float = 0.0  # mean score of the reference answer on the same rows, less this mean
+    variants: Mapping[str, float | None] = field(default_factory=dict)  # mean score of every variant
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import random
 import statistics
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from pinetune.bench.agreement import agreement
 from pinetune.bench.findings import find
@@ -169,11 +169,8 @@ def _most_telling(
     """The variant that speaks most against the grader; one that never could be graded says least."""
     made = [_result(name, probe, variant, cases, right, threshold) for variant, cases in tried.items()]
     graded = [result for result in made if result.mean is not None]
-    if not graded:
-        return made[0]
-    if probe.kind == "same":
-        return max(graded, key=lambda result: result.drop)
-    return max(graded, key=lambda result: result.mean or 0.0)
+    worst = max(graded, key=lambda result: result.drop if probe.kind == "same" else result.mean or 0.0) if graded else made[0]
+    return replace(worst, variants={result.variant: result.mean for result in made})
 
 
 def _result(
