@@ -92,7 +92,7 @@ def test_a_judge_with_every_fault_is_survived_and_nothing_is_scored_zero(
         monkeypatch.setenv("PINETUNE_JUDGE_BASE_URL", server.url)
         screen = StringIO()
         run_job(
-            job(tmp_path, model, judge_timeout=0.5, judge_aliases={"o3-2025-04-16": "mine"}),
+            job(tmp_path, model, judge_timeout=1, judge_aliases={"o3-2025-04-16": "mine"}),
             tmp_path,
             tmp_path / "run",
             Console(file=screen, width=300),
@@ -134,7 +134,7 @@ def test_when_errors_dominate_the_job_stops_and_shows_why(
 ) -> None:
     with JudgeServer(answer) as server:
         monkeypatch.setenv("PINETUNE_JUDGE_BASE_URL", server.url)
-        body = job(tmp_path, model, judge_timeout=0.2, judge_aliases={"o3-2025-04-16": "mine"})
+        body = job(tmp_path, model, judge_timeout=0.2 if "within" in words else 20, judge_aliases={"o3-2025-04-16": "mine"})
         with pytest.raises(JobFailed, match=rf"(?s)100% of the answers could not be graded.*\d x {words}"):
             run_job(body, tmp_path, tmp_path / "run", Console(file=StringIO()))
 
