@@ -57,14 +57,7 @@ def build_grader(
 def build_part(definition: Definition, options: BuildOptions) -> Grader:
     """The grader of a parsed definition; `multi` builds its parts with this."""
     kind = cast(Any, definition).type
-    if kind not in BUILDERS:
-        raise GraderError(f"{options.path}.type: grader type {kind} is not built yet; built are: {', '.join(BUILDERS)}")
-    try:
-        module = importlib.import_module(BUILDERS[kind])
-    except ModuleNotFoundError as error:
-        if error.name != BUILDERS[kind]:
-            raise
-        raise GraderError(f"{options.path}.type: grader type {kind} is not built yet") from None
+    module = importlib.import_module(BUILDERS[kind])
     named = options if options.default_name != "grader" else replace(options, default_name=kind)
     return cast(Grader, module.build(definition, named))
 
