@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import anyio
 from fastapi import FastAPI
 
 from pinetune import __version__
 from pinetune.api import problems
 from pinetune.api.auth import Doorkeeper, check_safe
+from pinetune.api.chores import run_chores
 from pinetune.api.context import Context
 from pinetune.api.front import Front
 from pinetune.api.limits import Buckets
 from pinetune.api.metrics import Metrics
 from pinetune.api.routes import service
 from pinetune.api.routes.table import TABLE
+from pinetune.api.serving_link import ServingLink
 from pinetune.models.names import MINIATURE
 from pinetune.settings import Settings
 from pinetune.store import Store
@@ -33,8 +36,13 @@ def create_app(settings: Settings, store: Store, serving_url: str | None = None,
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        yield
+        async with anyio.create_task_group() as group:
+            group.start_soon(run_chores, store)
+            yield
+            group.cancel_scope.cancel()
+        await link.close()
 
+    link = ServingLink(serving_url, serving_secret)
     app = FastAPI(
         title="Pinetune",
         version=__version__,
@@ -45,7 +53,8 @@ def create_app(settings: Settings, store: Store, serving_url: str | None = None,
         redirect_slashes=False,
     )
     metrics = Metrics(store)
-    app.state.context = Context(settings, store, serving_url, serving_secret, Buckets(settings.rate_limit))
+    app.state.context = Context(settings, store, Buckets(settings.rate_limit))
+    app.state.serving = link
     app.state.doorkeeper = Doorkeeper(settings, store)
     app.state.metrics = metrics
     problems.install(app)

@@ -8,6 +8,7 @@ from typing import Annotated, Any, TypeVar
 from fastapi import Depends, Request
 from pydantic import BaseModel, ValidationError
 
+from pinetune.api.auth import Who
 from pinetune.wire.errors import ApiProblem, from_validation
 
 Shape = TypeVar("Shape", bound=BaseModel)
@@ -44,7 +45,7 @@ def parse(raw: bytes) -> Any:
     return data
 
 
-async def _object(request: Request) -> dict[str, Any]:
+async def _object(request: Request, who: Who) -> dict[str, Any]:  # who: the door comes before the body
     data = parse(await read_limited(request))
     if not isinstance(data, dict):
         raise ApiProblem(400, f"The body must be a JSON object, not {_kind(data)}", code="invalid_type")

@@ -22,8 +22,6 @@ class Context:
 
     settings: Settings
     store: Store
-    serving_url: str | None
-    serving_secret: str | None
     buckets: Buckets
     services: Any = None  # graders.options.Services, opened with the first grader that is run
     uploads: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(UPLOADS_AT_ONCE))

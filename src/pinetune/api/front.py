@@ -21,6 +21,9 @@ CLIENT_ID = re.compile(r"[\x21-\x7e]{1,128}")
 GONE = 499  # nginx's number for a caller who hung up
 
 
+METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
+
+
 class Front:
     """ASGI middleware."""
 
@@ -61,8 +64,7 @@ class Front:
             self._note(scope, status or GONE, time.perf_counter() - start)
 
     def _note(self, scope: Scope, status: int, seconds: float) -> None:
-        route = getattr(scope.get("route"), "path", "") or "unknown"
-        self._metrics.request(scope["method"], route, status, seconds)
+        self._metrics.request(scope["method"] if scope["method"] in METHODS else "other", _pattern(scope), status, seconds)
         given = dict(scope["headers"]).get(b"x-client-request-id", b"").decode("latin-1")
         fields: dict[str, Any] = {
             "request_id": scope["state"]["request_id"],
@@ -76,3 +78,11 @@ class Front:
         if CLIENT_ID.fullmatch(given):
             fields["client_request_id"] = given
         log.info("%s %s %s", scope["method"], scope["path"], status, extra={"request": fields})
+
+
+def _pattern(scope: Scope) -> str:
+    """The route's path with its parameters' names; FastAPI leaves the prefix that it was mounted under out."""
+    path: str = getattr(scope.get("route"), "path", "")
+    if not path:
+        return "unknown"
+    return f"/v1{path}" if scope["path"].startswith("/v1/") and not path.startswith("/v1/") else path

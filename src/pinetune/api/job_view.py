@@ -37,7 +37,7 @@ def show_job(job: Job, organization: str) -> JobObject:
         organization_id=organization,
         training_file=job.training_file,
         validation_file=job.validation_file,
-        result_files=job.result_files,
+        result_files=job.result_files if job.is_final else [],  # the worker names a file before it is whole
         trained_tokens=job.trained_tokens,
         hyperparameters={name: hyper[name] for name in LEGACY},
         method=method,

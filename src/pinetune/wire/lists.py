@@ -25,13 +25,6 @@ class CursorList(ListOf[T], Generic[T]):
     last_id: str | None
 
 
-class WholeList(BaseModel, Generic[T]):
-    """A list that is never paged."""
-
-    object: Literal["list"] = "list"
-    data: list[T]
-
-
 def cursor_list(data: Sequence[Any], has_more: bool) -> CursorList[Any]:
     """A page of shown objects, each with an `id`.
 

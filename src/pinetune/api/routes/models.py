@@ -8,16 +8,15 @@ from pinetune.api.auth import Who
 from pinetune.api.context import Here
 from pinetune.store.rows import Model
 from pinetune.wire.errors import ApiProblem
-from pinetune.wire.lists import WholeList
-from pinetune.wire.models import ModelDeleted, ModelObject
+from pinetune.wire.models import ModelDeleted, ModelList, ModelObject
 
 routes = APIRouter(tags=["models"])
 
 
 @routes.get("/models", operation_id="listModels")
-def list_models(here: Here, who: Who) -> WholeList[ModelObject]:
+def list_models(here: Here, who: Who) -> ModelList:
     """Base models, the project's tuned models and their checkpoints."""
-    return WholeList(data=[_show(model) for model in here.store.models.list(who.project, checkpoints=True)])
+    return ModelList(data=[_show(model) for model in here.store.models.list(who.project, checkpoints=True)])
 
 
 @routes.get("/models/{model:path}", operation_id="retrieveModel")

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from pinetune.api.routes import files, graders, jobs, models
+from pinetune.api.routes import files, graders, jobs, models, permissions, serving, uploads, webhooks
 
 # Each is mounted below /v1, behind the door of `auth`.
-TABLE: tuple[APIRouter, ...] = (files.routes, jobs.routes, graders.routes, models.routes)
+TABLE: tuple[APIRouter, ...] = (
+    files.routes,
+    uploads.routes,
+    jobs.routes,
+    permissions.routes,
+    graders.routes,
+    models.routes,
+    serving.routes,
+    webhooks.routes,
+)

@@ -1,0 +1,123 @@
+"""Requests for models go to the serving process and its replies come back: whole, streamed, broken off, or not at all."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from conftest import Service, connect, listening, service_on
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse, StreamingResponse
+from openai import InternalServerError, NotFoundError
+
+CHOICE = '{"index":0,"delta":{"content":"%s"},"finish_reason":null}'
+CHUNK = 'data: {"id":"c","object":"chat.completion.chunk","created":1,"model":"m","choices":[' + CHOICE + "]}\n\n"
+
+
+class FakeServing:
+    """Says what it was sent, streams slowly, and notices when nobody listens any more."""
+
+    def __init__(self) -> None:
+        self.seen: list[dict[str, Any]] = []
+        self.left = 0
+        self.app = FastAPI()
+        self.app.add_api_route("/v1/chat/completions", self.chat, methods=["POST", "GET"])
+        self.app.add_api_route("/v1/{rest:path}", self.missing, methods=["GET", "POST", "DELETE"])
+
+    async def chat(self, request: Request) -> Any:
+        body = await request.body()
+        self.seen.append({"headers": dict(request.headers), "body": body, "query": request.url.query})
+        if b'"wait"' in body:
+            try:
+                await self._until_left(request)
+            finally:
+                self.left += 1
+        if b'"stream":true' not in body:
+            return JSONResponse(
+                {"object": "list", "data": [], "first_id": None, "last_id": None, "has_more": False}, headers={"x-own": "1"}
+            )
+        return StreamingResponse(self.words(), media_type="text/event-stream")
+
+    async def words(self) -> AsyncIterator[str]:
+        try:
+            for i in range(1000):
+                yield CHUNK % i
+                await asyncio.sleep(0.005)
+        finally:
+            self.left += 1
+
+    async def missing(self, rest: str) -> JSONResponse:
+        error = {"message": f"No {rest}", "type": "invalid_request_error", "param": None, "code": None}
+        return JSONResponse({"error": error}, status_code=404)
+
+    async def _until_left(self, request: Request) -> None:
+        while not await request.is_disconnected():
+            await asyncio.sleep(0.01)
+
+    def wait_left(self, count: int) -> None:
+        until = time.monotonic() + 10
+        while self.left < count:
+            assert time.monotonic() < until, "serving did not notice that the caller left"
+            time.sleep(0.01)
+
+
+@pytest.fixture
+def serving() -> FakeServing:
+    return FakeServing()
+
+
+@pytest.fixture
+def linked(serving: FakeServing, tmp_path: Path) -> Iterator[Service]:
+    with listening(serving.app) as url, service_on(tmp_path, url, "s3cret") as running:
+        yield running
+
+
+def test_what_serving_is_shown(linked: Service, serving: FakeServing) -> None:
+    with connect(linked.url, "users-own-key") as client:
+        client.chat.completions.list(model="m", metadata={"a": "b"}, extra_headers={"X-Client-Request-Id": "mine"})
+    (seen,) = serving.seen
+    assert seen["headers"]["authorization"] == "Bearer s3cret"  # not the user's key
+    assert seen["headers"]["x-pinetune-project"] == "proj_default"
+    assert seen["headers"]["x-client-request-id"] == "mine"
+    assert sorted(seen["query"].split("&")) == ["metadata%5Ba%5D=b", "model=m"]
+    with linked.http() as http:
+        reply = http.post("/chat/completions", json={"a": 1}, headers={"x-pinetune-project": "proj_of_another"})
+    assert serving.seen[1]["headers"]["x-pinetune-project"] == "proj_default"
+    assert (reply.headers["x-own"], reply.headers["content-type"]) == ("1", "application/json")
+    assert reply.headers["x-request-id"].startswith("req_") and reply.headers["openai-version"] == "2020-10-01"
+
+
+def test_streams_pass_through_and_end_with_the_caller(linked: Service, serving: FakeServing) -> None:
+    with connect(linked.url) as client:
+        stream = client.chat.completions.create(model="m", messages=[{"role": "user", "content": "x"}], stream=True)
+        words = [next(stream).choices[0].delta.content for _ in range(3)]
+        assert stream.response.headers["content-type"].startswith("text/event-stream")
+        stream.close()
+    assert words == ["0", "1", "2"]
+    serving.wait_left(1)
+
+
+def test_callers_who_leave_before_the_reply_are_noticed(linked: Service, serving: FakeServing) -> None:
+    with linked.http() as http, pytest.raises(httpx.ReadTimeout):
+        http.post("/chat/completions", json={"model": "wait"}, timeout=0.3)
+    serving.wait_left(1)
+
+
+def test_errors_of_serving_are_the_caller_s(linked: Service) -> None:
+    with connect(linked.url) as client, pytest.raises(NotFoundError, match="No responses/resp_1"):
+        client.responses.retrieve("resp_1")
+
+
+@pytest.mark.parametrize("url", [None, "http://127.0.0.1:9"])
+def test_without_serving_it_is_503_with_a_hint(tmp_path: Path, url: str | None) -> None:
+    with service_on(tmp_path, url) as running, connect(running.url) as client:
+        with pytest.raises(InternalServerError) as down:
+            client.responses.create(model="m", input="x")
+        assert (down.value.status_code, down.value.code) == (503, "serving_unavailable")
+        assert down.value.response.headers.get("retry-after") == ("3" if url else None)
+        assert client.models.list().data[0].id == "pinetune-mini"  # the rest goes on
