@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import openai
 import pytest
 from openai import OpenAI
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
+from pydantic import BaseModel
 
 from pinetune.models.load import load_model
 from pinetune.records import Completion, Row, SamplingParams
@@ -124,7 +125,7 @@ def test_a_broken_folder_is_a_clear_400_and_the_server_lives(client: OpenAI) -> 
     for stream in (False, True):
         with pytest.raises(openai.BadRequestError) as caught:
             client.chat.completions.create(model="broken", messages=HI, stream=stream)
-        assert caught.value.code == "model_not_loadable" and "no such folder" in caught.value.message
+        assert caught.value.code == "model_not_loadable" and "its folder: no such folder" in caught.value.message
     assert ask(client).choices
 
 
@@ -136,3 +137,58 @@ def test_context_length_exceeded(client: OpenAI) -> None:
     with pytest.raises(openai.BadRequestError) as caught:
         ask(client, messages=[{"role": "user", "content": "x y z " * 4000}], max_tokens=None)
     assert (caught.value.code, caught.value.param) == ("context_length_exceeded", "messages")
+
+
+def test_logprobs_are_those_of_the_answers_tokens(client: OpenAI, samplers: dict[str, LocalSampler]) -> None:
+    expected = sampled(samplers["tiny"], HI, 9, max_tokens=12)
+    logprobs = ask(client, seed=9, max_tokens=12, logprobs=True, top_logprobs=3).choices[0].logprobs
+    assert logprobs is not None and logprobs.content is not None
+    assert [token.logprob for token in logprobs.content] == pytest.approx(expected.logprobs, abs=2e-5)
+    spelt = b"".join(bytes(token.bytes or []) for token in logprobs.content).decode("utf-8", errors="replace")
+    assert spelt.strip() == expected.answer
+    assert all(len(token.top_logprobs) == 3 for token in logprobs.content)
+    chunks = streamed(client, seed=9, max_tokens=12, logprobs=True, top_logprobs=3)
+    tokens = [token for chunk in chunks for choice in chunk.choices if choice.logprobs for token in choice.logprobs.content or []]
+    assert tokens == logprobs.content
+
+
+def test_structured_output(client: OpenAI) -> None:
+    class Answer(BaseModel):
+        gene: Literal["ABC1", "XYZ2"]
+
+    parsed = client.chat.completions.parse(model="test/tiny:v1", messages=HI, response_format=Answer, max_tokens=100, seed=1)  # type: ignore[arg-type]
+    assert parsed.choices[0].message.parsed in (Answer(gene="ABC1"), Answer(gene="XYZ2"))
+    body: dict[str, Any] = {"response_format": {"type": "json_object"}, "max_tokens": 300, "temperature": 0.0, "logit_bias": {"60": 0}}
+    assert (ask(client, **body).choices[0].message.content or "").startswith("{")
+    with pytest.raises(openai.BadRequestError) as caught:
+        ask(client, response_format={"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "nothing"}}})
+    assert (caught.value.param, caught.value.code) == ("response_format", "invalid_json_schema")
+
+
+@pytest.mark.parametrize(("effort", "tokens"), [("none", 0), ("low", 10), ("medium", 20), (None, 30), ("high", 36)])
+def test_effort_caps_the_thinking(client: OpenAI, effort: str | None, tokens: int) -> None:
+    usage = ask(client, "test/open:v1", reasoning_effort=effort, seed=2).usage
+    assert usage is not None and usage.completion_tokens_details is not None
+    assert usage.completion_tokens_details.reasoning_tokens == tokens + 1  # and the closing tag
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({"temprature": 1}, "temprature"),
+        ({"temperature": 3}, "temperature"),
+        ({"messages": []}, "messages"),
+        ({"messages": [{"role": "user"}]}, "messages.0.content"),
+        ({"messages": [{"role": "tool", "content": "x"}]}, "messages.0.tool_call_id"),
+        ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]}, "messages.0.content.0"),
+        ({"top_logprobs": 2}, "top_logprobs"),
+        ({"logit_bias": {"x": 1}}, "logit_bias"),
+        ({"logit_bias": {"99999": 1}}, "logit_bias"),
+        ({"n": 0}, "n"),
+    ],
+)
+def test_what_cannot_be_done_is_said(client: OpenAI, body: dict[str, Any], param: str) -> None:
+    given = {"model": "test/tiny:v1", "messages": HI, "max_tokens": 4, **body}
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.post("/chat/completions", body=given, cast_to=object)
+    assert caught.value.param == param

@@ -12,7 +12,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from pinetune.errors import ModelError
 from pinetune.models.chat import ChatFormat
@@ -27,10 +27,11 @@ class SharedBase:
     def __init__(self, loaded: LoadedModel) -> None:
         self.loaded = loaded
         self._peft: Any = loaded.model if loaded.is_lora else None
+        self._has_own = loaded.is_lora
         self._active: str | None = None
 
     def attach(self, folder: str | Path, name: str) -> LoadedModel:
-        """Load the adapter in `folder`; its tokenizer is the folder's where there is one, else the base's.
+        """Load the adapter in `folder` under `name` (no dots); its tokenizer is the folder's where there is one, else the base's.
 
         Raises ModelError when the folder holds no adapter, or one that does not fit; the base is then as before.
         """
@@ -42,7 +43,10 @@ class SharedBase:
                 tokenizer = _own_tokenizer(path)
                 self._load(path, name)
         except Exception as error:
-            self.detach(name)
+            if self._peft is None:
+                _strip(self.loaded.base)  # peft puts its layers in before it reads the weights
+            else:
+                self.detach(name)
             raise ModelError(f"the adapter in {path} cannot be put on {self.loaded.source}: {first_line(error)}") from error
         prepared(self._peft).to(self.loaded.device)
         self._active = name  # peft makes the first adapter active, later ones not
@@ -55,7 +59,7 @@ class SharedBase:
         """Make `name` the adapter that computes; None is the base alone."""
         if self._peft is None or name == self._active:
             return
-        if name is None and not self.loaded.is_lora:
+        if name is None and not self._has_own:
             self._peft.base_model.disable_adapter_layers()
         else:
             self._peft.base_model.enable_adapter_layers()
@@ -75,6 +79,18 @@ class SharedBase:
             self._peft = PeftModel.from_pretrained(self.loaded.base, path, adapter_name=name)
         else:
             self._peft.load_adapter(str(path), adapter_name=name)
+
+
+def _strip(model: PreTrainedModel) -> None:
+    """Take half-installed adapter layers out again."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    for path, module in list(model.named_modules()):
+        if isinstance(module, BaseTunerLayer):
+            parent, _, child = path.rpartition(".")
+            setattr(model.get_submodule(parent), child, module.get_base_layer())
+    if hasattr(model, "peft_config"):
+        del model.peft_config
 
 
 def _own_tokenizer(path: Path) -> PreTrainedTokenizerBase | None:

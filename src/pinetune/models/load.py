@@ -55,7 +55,7 @@ class LoadedModel:
 
     @property
     def is_lora(self) -> bool:
-        return hasattr(self.model, "peft_config")
+        return hasattr(self.model, "get_base_model")  # not peft_config: a base with adapters attached to it has that too
 
     @property
     def base(self) -> PreTrainedModel:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 
-from pinetune.errors import ModelError
 from pinetune.models.names import MINIATURE, find_model
 from pinetune.serving.directory import Memory, ModelDirectory, ServedModel
 from pinetune.serving.routes import router
@@ -52,14 +50,6 @@ def create(directory: ModelDirectory, memory: Memory | None = None, **options: A
     app.include_router(router(service), prefix="/v1")
     app.add_exception_handler(ApiProblem, _answer_problem)
     return app
-
-
-def served_folder(model_id: str, folder: str | Path) -> ServedModel:
-    """A folder with full weights, or with an adapter that names its base, under this id."""
-    path = Path(folder)
-    if not path.is_dir():
-        raise ModelError(f"{path}: no such folder")
-    return ServedModel(model_id, str(path))
 
 
 async def _answer_problem(_: Request, problem: Exception) -> JSONResponse:

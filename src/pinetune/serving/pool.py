@@ -8,6 +8,7 @@ disk by a thread of their own, so that running answers go on.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import threading
 import time
@@ -15,6 +16,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import overload
 
 from pinetune.errors import ModelError
 from pinetune.models.adapters import SharedBase
@@ -56,7 +58,7 @@ class Ready:
     def activate(self) -> None:
         """To be called before the modules compute."""
         if self._base is not None:
-            self._base.shared.activate(self.adapter)
+            self._base.shared.activate(adapter_name(self.adapter))
 
     @property
     def needs_activation(self) -> bool:
@@ -173,8 +175,8 @@ class Pool:
             return None
         try:
             if served.adapter is not None:
-                loaded = base.shared.attach(served.adapter, served.adapter)
-            base.shared.activate(served.adapter)
+                loaded = base.shared.attach(served.adapter, adapter_name(served.adapter))
+            base.shared.activate(adapter_name(served.adapter))
             decoder: Decoder = pick_decoder(loaded.base)
         except (ModelError, RuntimeError, ValueError) as error:
             log.error("model %s cannot be loaded: %s", served.id, error)
@@ -209,15 +211,27 @@ class Pool:
         base = self._bases[ready.served.base]
         del base.models[ready.adapter]
         if ready.adapter is not None:
-            base.shared.detach(ready.adapter)
+            base.shared.detach(adapter_name(ready.adapter))
         if not base.models and not keep_base:
             del self._bases[ready.served.base]
         log.info("unloaded %s: %s", ready.served.id, why)
 
 
+@overload
+def adapter_name(folder: str) -> str: ...
+@overload
+def adapter_name(folder: None) -> None: ...
+def adapter_name(folder: str | None) -> str | None:
+    """peft's name for the adapter of a folder: it becomes a module's name, where dots are not allowed."""
+    return None if folder is None else hashlib.sha256(folder.encode()).hexdigest()[:16]
+
+
 def unusable(served: ServedModel, error: BaseException) -> ApiProblem:
     """A model that is listed but cannot be opened. Not a 5xx: clients would ask again, and nothing would have changed."""
-    return ApiProblem(400, f"the model '{served.id}' cannot be loaded: {error}", code="model_not_loadable", param="model")
+    said = str(error)
+    for path in filter(None, (served.adapter, served.base)):  # where weights lie is the operator's business; the log has it
+        said = said.replace(path, "its folder")
+    return ApiProblem(400, f"the model '{served.id}' cannot be loaded: {said}", code="model_not_loadable", param="model")
 
 
 def tensor_bytes(loaded: LoadedModel) -> int:
