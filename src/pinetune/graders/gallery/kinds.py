@@ -81,13 +81,22 @@ def _value(kind: str, key: str, value: Any, known: Mapping[str, Setting]) -> Any
             value = value.split(",") if isinstance(default, tuple) else value
     made: Any = value
     wanted = {bool: bool, int: int, float: int | float, str: str, tuple: list | tuple, dict: dict}[type(default)]
-    if not isinstance(value, wanted) or (isinstance(value, bool) and not isinstance(default, bool)):
+    if not isinstance(value, wanted) or (isinstance(value, bool) and not isinstance(default, bool)) or not _inside(value, default):
         raise GraderError(f"{kind}: {key} must be of the form {json.dumps(default)}, not {json.dumps(value)}")
     if isinstance(default, tuple):
         return tuple(made)
     if isinstance(default, dict) and all(isinstance(name, int) for name in default):
-        return {int(name): inner for name, inner in made.items() if str(name).isdigit()}
+        return {int(name): inner for name, inner in made.items()}
     return value
+
+
+def _inside(value: Any, default: Any) -> bool:
+    """Lists hold texts, marks are numbers by a length, a text is not empty (nor is a field's name)."""
+    if isinstance(default, tuple):
+        return all(isinstance(entry, str) and entry for entry in value)
+    if isinstance(default, dict) and all(isinstance(name, int) for name in default):
+        return all(str(name).isdigit() and isinstance(mark, int | float) and not isinstance(mark, bool) for name, mark in value.items())
+    return bool(value != "")
 
 
 def _parts(parts: Mapping[str, Any]) -> dict[str, tuple[float, str]]:
