@@ -64,6 +64,14 @@ def worker(
     worker_command(home, name, supervised)
 
 
+@app.command(hidden=True)
+def serving(port: Annotated[int, typer.Option(help="on loopback")]) -> None:
+    """Hold the models; started by `pinetune serve`."""
+    from pinetune.cli.serving import serving_command
+
+    serving_command(port)
+
+
 @app.command()
 def chat(
     model: Annotated[str, typer.Argument(help="a model folder, a run folder, or a hub id")],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import secrets
 import signal
 import socket
@@ -23,9 +22,10 @@ def serve_command(home: Path | None, host: str | None, port: int | None) -> None
     import uvicorn
 
     from pinetune.api.app import create_app
+    from pinetune.api.logs import configure
     from pinetune.store import Store
 
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
+    configure()
     settings = Settings.read(home=home, host=host, port=port)
     listener = _listen(settings.host, settings.port)
     with listener, Store.open(settings) as store:

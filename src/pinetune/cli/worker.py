@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
@@ -14,9 +14,10 @@ from pinetune.settings import Settings
 
 def worker_command(home: Path | None, name: str | None, supervised: bool) -> None:
     """Ctrl-C or SIGTERM: the running job is checkpointed and goes back to the queue. A second one ends it at once."""
+    from pinetune.api.logs import configure
     from pinetune.worker.run import run_worker
 
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
+    configure()
     settings = Settings.read(home=home)
     stopping = threading.Event()
 
@@ -32,9 +33,8 @@ def worker_command(home: Path | None, name: str | None, supervised: bool) -> Non
     run_worker(settings, stopping, name=name)
 
 
-def stop_with_parent(stop: object) -> None:
+def stop_with_parent(stop: Callable[[], None]) -> None:
     """Call `stop` when standard input closes, as it does with the death of the process that started this one."""
-    assert callable(stop)
 
     def wait() -> None:
         sys.stdin.buffer.read()

@@ -56,16 +56,16 @@ def to_row(item: Mapping[str, Any], index: int, line: int, complaints: Complaint
     def wrong(field: str, what: str) -> None:
         complaints.add(line, field, what)
 
-    messages = _check_messages(item, wrong)
-    _check_tools(item.get("tools"), wrong)
-    if not isinstance(item.get("parallel_tool_calls", True), bool):
-        wrong("parallel_tool_calls", f"{kind(item['parallel_tool_calls'])}; write true or false, or leave it out")
+    messages = check_messages(item, wrong)
+    _check_ends_with_user(messages, wrong)
+    check_tools(item, wrong)
     if complaints.total > before:
         return None
     return Row(index=index, messages=tuple(messages), item=item, tools=tuple(item.get("tools") or ()), line=line)
 
 
-def _check_messages(item: Mapping[str, Any], wrong: Wrong) -> list[Mapping[str, Any]]:
+def check_messages(item: Mapping[str, Any], wrong: Wrong) -> list[Mapping[str, Any]]:
+    """The messages with text parts joined; [] and a complaint where there is no list of them."""
     messages = item.get("messages")
     if "messages" not in item:
         wrong("messages", f"missing; {_missing_advice(item)}")
@@ -76,15 +76,16 @@ def _check_messages(item: Mapping[str, Any], wrong: Wrong) -> list[Mapping[str, 
     if not messages:
         wrong("messages", "the list is empty; add at least the user's message")
         return []
-    checked = [_check_message(message, f"messages[{i}]", wrong) for i, message in enumerate(messages)]
-    last = messages[-1]
-    role = last.get("role") if isinstance(last, dict) else None
+    return [check_message(message, f"messages[{i}]", wrong) for i, message in enumerate(messages)]
+
+
+def _check_ends_with_user(messages: Sequence[Mapping[str, Any]], wrong: Wrong) -> None:
+    role = messages[-1].get("role") if messages else None
     where = f"messages[{len(messages) - 1}].role"
     if role == "assistant":
         wrong(where, "the last message must be the user's, since the model samples the answer; move the reference to reference_answer")
     elif role in ROLES and role != "user":
         wrong(where, f"the last message must be the user's, not {role!r}; end the row with the question")
-    return checked
 
 
 def _missing_advice(item: Mapping[str, Any]) -> str:
@@ -99,7 +100,7 @@ def _missing_advice(item: Mapping[str, Any]) -> str:
     return 'write "messages": [{"role": "user", "content": "..."}]' + (f" (keys found: {keys})" if keys else "")
 
 
-def _check_message(message: Any, where: str, wrong: Wrong) -> Mapping[str, Any]:
+def check_message(message: Any, where: str, wrong: Wrong) -> Mapping[str, Any]:
     if not isinstance(message, dict):
         wrong(where, f'{kind(message)}, not an object; write {{"role": "user", "content": "..."}}')
         return {}
@@ -139,7 +140,11 @@ def _check_content(content: Any, where: str, wrong: Wrong) -> str | None:
     return "".join(texts) if len(texts) == len(content) else None
 
 
-def _check_tools(tools: Any, wrong: Wrong) -> None:
+def check_tools(item: Mapping[str, Any], wrong: Wrong) -> None:
+    """The row's `tools` and `parallel_tool_calls`."""
+    if not isinstance(item.get("parallel_tool_calls", True), bool):
+        wrong("parallel_tool_calls", f"{kind(item['parallel_tool_calls'])}; write true or false, or leave it out")
+    tools = item.get("tools")
     if tools is None:
         return
     if not isinstance(tools, list):

@@ -10,18 +10,18 @@ from pinetune.training.checkpoint import CheckpointStore
 
 
 class LearnerCheckpoints:
-    """Keeps the best checkpoints and the newest two; `loop.state.Checkpoints` for one job."""
+    """Keeps the best checkpoints and the newest `keep_last`; `loop.state.Checkpoints` for one job."""
 
-    def __init__(self, run: RunFolder, learner: Learner, loaded: LoadedModel, keep_best: int = 1) -> None:
+    def __init__(self, run: RunFolder, learner: Learner, loaded: LoadedModel, keep_best: int = 1, keep_last: int = 2) -> None:
         self._run = run
-        self._keep_best = keep_best
+        self._keep_best, self._keep_last = keep_best, keep_last
         self._store = CheckpointStore(run.checkpoints)
         self._learner = learner
         self._loaded = loaded
 
     def save(self, state: LoopState) -> None:
         self._store.save(state.step, self._learner, self._loaded, state.to_json())
-        self._store.keep({state.best_step, *self._best_steps()})
+        self._store.keep({state.best_step, *self._best_steps()}, self._keep_last)
 
     def _best_steps(self) -> list[int]:
         """By held-out reward, the earlier of two equals first."""

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from pinetune.errors import JobError
 from pinetune.records import JsonSchema, SamplingParams
 from pinetune.wire.base import complaints
-from pinetune.wire.fine_tuning import JobBody, LoraOptions
+from pinetune.wire.fine_tuning import JobBody, LoraOptions, PinetuneOptions
 
 SMALL_MODEL = 50_000_000  # parameters under which full weights train as cheaply as LoRA
 WITHOUT_EFFECT = {
@@ -108,9 +108,9 @@ def resolve(body: JobBody, facts: JobFacts, seed: int) -> TrainConfig:
     steps = int(own.steps) if own.steps != "auto" else _steps(facts.num_train, batch_size, epochs)
     max_tokens = _max_tokens(facts) if own.max_tokens == "auto" else int(own.max_tokens)
     _check_fits(facts, max_tokens)
-    lora = _lora(body, facts)
+    lora = lora_of(body.pinetune, facts)
     rate_multiplier = 1.0 if hyper.learning_rate_multiplier == "auto" else float(hyper.learning_rate_multiplier)
-    rate = _learning_rate(facts.num_parameters, lora is not None) if own.learning_rate == "auto" else float(own.learning_rate)
+    rate = base_learning_rate(facts.num_parameters, lora is not None) if own.learning_rate == "auto" else float(own.learning_rate)
     thinking = int(max_tokens * EFFORT_SHARE[hyper.reasoning_effort]) if own.thinking_budget == "auto" else int(own.thinking_budget)
     group_size = max(2, round(8 * multiplier)) if own.group_size == "auto" else int(own.group_size)
     response = body.method.reinforcement.response_format
@@ -174,15 +174,15 @@ def _check_fits(facts: JobFacts, max_tokens: int) -> None:
         )
 
 
-def _lora(body: JobBody, facts: JobFacts) -> LoraOptions | None:
+def lora_of(own: PinetuneOptions, facts: JobFacts) -> LoraOptions | None:
     if facts.adapter_rank:
         return LoraOptions(rank=facts.adapter_rank)
-    if isinstance(body.pinetune.lora, LoraOptions):
-        return body.pinetune.lora
-    return None if body.pinetune.lora == "off" or facts.num_parameters < SMALL_MODEL else LoraOptions()
+    if isinstance(own.lora, LoraOptions):
+        return own.lora
+    return None if own.lora == "off" or facts.num_parameters < SMALL_MODEL else LoraOptions()
 
 
-def _learning_rate(num_parameters: int, lora: bool) -> float:
+def base_learning_rate(num_parameters: int, lora: bool) -> float:
     """Full weights 1e-6 at 1B, rising as models shrink, to 1e-4 at 2.5M (measured on the miniature); LoRA ten times that.
 
     Source for the factor of ten: "LoRA Without Regret" (Thinking Machines, 2025).

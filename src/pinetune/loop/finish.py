@@ -34,7 +34,7 @@ def finish(
     `tool`: a classical ranker to put beside the two models. `held_out`: what the evidence rows are called in the report.
     Raises BudgetSpent where judges have no budget left for the final evals; calling it again goes on from their cache.
     """
-    _export(prepared, folder)
+    export(prepared.loaded, folder)
     recorder.event("info", f"New fine-tuned model created: {folder.model}")
     rows = prepared.test or prepared.valid
     if not rows:
@@ -72,11 +72,12 @@ def _open_base(prepared: Prepared) -> LoadedModel:
     return load_model(prepared.source, device=str(prepared.loaded.device), dtype=dtype)
 
 
-def _export(prepared: Prepared, folder: RunFolder) -> None:
-    save_merged(prepared.loaded, folder.model)
+def export(loaded: LoadedModel, folder: RunFolder) -> None:
+    """model/, which opens anywhere, and under LoRA adapter/ too."""
+    save_merged(loaded, folder.model)
     check_export(folder.model)
-    if prepared.loaded.is_lora:
-        save_adapter(prepared.loaded, folder.adapter)
+    if loaded.is_lora:
+        save_adapter(loaded, folder.adapter)
 
 
 def _evaluate(prepared: Prepared, loaded: LoadedModel, rows: Sequence[Row], name: str, step: int) -> tuple[EvalReport, EvalReport]:

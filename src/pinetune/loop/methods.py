@@ -14,7 +14,9 @@ from typing import Any, Protocol
 
 from pinetune.loop.finish import finish
 from pinetune.loop.job import Prepared, open_run, prepare, run_prepared
+from pinetune.loop.preference import prepare_preference
 from pinetune.loop.state import LoopState
+from pinetune.loop.supervised import prepare_supervised
 from pinetune.records import Recorder
 from pinetune.runs.folder import RunFolder
 
@@ -93,7 +95,7 @@ class ReinforcementJob:
 
 
 Prepare = Callable[[Mapping[str, Any], Path, str], MethodJob]
-METHODS: dict[str, Prepare] = {"reinforcement": ReinforcementJob.prepare}
+METHODS: dict[str, Prepare] = {"reinforcement": ReinforcementJob.prepare, "supervised": prepare_supervised, "dpo": prepare_preference}
 
 
 def method_of(raw: Mapping[str, Any]) -> Prepare:

@@ -82,6 +82,22 @@ class ChatFormat:
         tail = self.tokenizer.decode(ids[-16:], skip_special_tokens=False)
         return Prompt(tuple(ids), thinking_open=tail.rstrip().endswith(self.thinking.open))
 
+    def render_whole(self, row: Row) -> list[int]:
+        """The row's messages and tools in the chat template to the end of the last one, with no turn opened after it.
+
+        Raises DataError when the template refuses the messages.
+        """
+        messages = [self._plain(message, row) for message in row.messages]
+        tools = [dict(tool) for tool in row.tools] or None
+        for attempt in (messages, _merged(messages)):
+            try:
+                ids = self.tokenizer.apply_chat_template(attempt, tools=tools, return_dict=False)
+            except Exception as error:
+                refusal = error
+            else:
+                return [int(i) for i in ids]
+        raise DataError(f"{_place(row)}: the chat template of {self.source} refuses these messages: {refusal}") from refusal
+
     def split(self, token_ids: Sequence[int], thinking_open: bool = False) -> Split:
         """Cut a completion into reasoning and answer, both stripped of special tokens and outer white space.
 
@@ -169,6 +185,14 @@ def without_system(messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         raise ValueError("no system message followed by a user message")
     words = [str(message.get("content") or "") for message in messages[: first + 1]]
     return [{**messages[first], "content": "\n\n".join(words)}, *messages[first + 1 :]]
+
+
+def _merged(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """As `without_system`, and the same messages where that is not possible."""
+    try:
+        return without_system(messages)
+    except ValueError:
+        return messages
 
 
 def find_thinking_tags(tokenizer: PreTrainedTokenizerBase, template: str) -> ThinkingTags:

@@ -43,6 +43,8 @@ def message(row: Row, total_steps: int) -> str:
     )
     if "train_mean_reward" not in row and "valid_reward_mean" not in row:
         named = (("train_loss", "training loss"), ("valid_loss", "validation loss"), ("full_valid_loss", "full validation loss"))
+        said = [f"{words}={row[name]:.2f}" for name, words in named if row.get(name) is not None]
+        return f"Step {row['step']}/{total_steps}: {', '.join(said)}"
     said = [f"{words}={row[name]:.2f}" for name, words in named if row.get(name) is not None]
     return ", ".join([f"Step {row['step']}/{total_steps} ", *said])
 

@@ -1,0 +1,30 @@
+"""`pinetune serving`: the process that holds the models, started by `pinetune serve`."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from pinetune.cli.worker import stop_with_parent
+from pinetune.settings import Settings
+
+
+def serving_command(port: int) -> None:
+    """On loopback; ends with the process that started it."""
+    import uvicorn
+
+    from pinetune.api.logs import configure
+    from pinetune.serving.process import create_process_app
+    from pinetune.store import Store
+
+    configure()
+    with Store.open(Settings.read()) as store:
+        app: Any = create_process_app(store, os.environ.pop("PINETUNE_SERVING_SECRET", ""))
+        config = uvicorn.Config(app, host="127.0.0.1", port=port, log_config=None, access_log=False, timeout_graceful_shutdown=5)
+        server = uvicorn.Server(config)
+
+        def stop() -> None:
+            server.should_exit = True
+
+        stop_with_parent(stop)
+        server.run()
