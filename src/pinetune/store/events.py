@@ -34,11 +34,14 @@ class Events:
         with self._db.write() as connection:
             return insert_events(connection, lock_job(connection, by, self._db.now()), events, self._db.now())
 
-    def list(self, job_id: str, *, after: str | None = None, limit: int = 20, order: Order = "desc") -> Page[Event]:
-        """Newest first unless `order` is "asc"."""
+    def list(
+        self, job_id: str, *, after: str | None = None, limit: int = 20, order: Order = "desc", levels: Sequence[str] = ()
+    ) -> Page[Event]:
+        """Newest first unless `order` is "asc"; only those of `levels` where any are named."""
         with self._db.read() as connection:
             scope = [EVENTS.c.job_id == job_id]
-            return page(connection, EVENTS, Event, scope=scope, after=after, limit=limit, order=order, by=("position",))
+            filters = [EVENTS.c.level.in_(levels)] if levels else []
+            return page(connection, EVENTS, Event, scope=scope, filters=filters, after=after, limit=limit, order=order, by=("position",))
 
     def since(self, job_id: str, position: int, limit: int = 1000) -> tuple[Event, ...]:
         """Events after `position` (0 = all) in their order: for whoever follows a job."""

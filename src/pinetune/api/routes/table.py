@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from pinetune.api.routes import files, graders, jobs, models, permissions, serving, uploads, webhooks
+from pinetune.api.routes import evidence, files, graders, jobs, models, permissions, serving, uploads, webhooks
 
 # Each is mounted below /v1, behind the door of `auth`.
 TABLE: tuple[APIRouter, ...] = (
@@ -16,4 +16,5 @@ TABLE: tuple[APIRouter, ...] = (
     models.routes,
     serving.routes,
     webhooks.routes,
+    evidence.routes,
 )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from conftest import ROWS, Service, connect, service_on, upload_rows
+from api_server import ROWS, Service, connect, service_on, upload_rows
 from openai import BadRequestError, NotFoundError, OpenAI
 from openai.types import FileObject
 

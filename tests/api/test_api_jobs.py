@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 import pytest
-from conftest import GRADER, FakeWorker, job_body, upload_rows
+from api_server import GRADER, FakeWorker, job_body, upload_rows
 from openai import BadRequestError, NotFoundError, OpenAI
 from openai.types import FileObject
 

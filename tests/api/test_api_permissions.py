@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from conftest import FakeWorker, Service, job_body
+from api_server import FakeWorker, Service, job_body
 from openai import APIStatusError, BadRequestError, NotFoundError, OpenAI
 from openai.types import FileObject
 

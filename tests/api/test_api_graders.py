@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
-from conftest import GRADER
+from api_server import GRADER
 from openai import BadRequestError, OpenAI
 
 KEYS = [

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Service, connect, job_body, prepare, service_on, upload_rows
+from api_server import Service, connect, job_body, prepare, service_on, upload_rows
 from openai import AuthenticationError, NotFoundError, RateLimitError
 
 from pinetune.api.app import create_app

@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
-from conftest import Service, connect, job_body, listening, service_on, upload_rows
+from api_server import Service, connect, job_body, listening, service_on, upload_rows
 from fastapi import FastAPI, Request, Response
 
 

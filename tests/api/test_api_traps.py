@@ -9,7 +9,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from conftest import Service, job_body, service_on
+from api_server import Service, job_body, service_on
 from openai import OpenAI
 from openai.types import FileObject
 
