@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from pinetune.sandbox.levels import CONFINED, LEVELS
@@ -23,6 +25,10 @@ def grade(sample, item):
     exec("def inner(sample, item):\\n" + lines, globals())
     return inner(sample, item)
 """
+
+# Processes a call sees when nothing was left behind: itself, the interpreter, and the first, which under bubblewrap is the
+# interpreter unless root started it.
+PROCESSES = {"bubblewrap": 3.0 if os.getuid() == 0 else 2.0, "namespaces": 3.0}
 
 # What a grader finds in /tmp, but for the way to an interpreter that lives there itself (a checkout below /tmp).
 IN_TMP = "[name for name in os.listdir('/tmp') if not sys.prefix.startswith('/tmp/' + name + '/')]"

@@ -84,7 +84,7 @@ def said_by_kernel(call: str) -> str:
         ("os.setuid(0)", "Error"),
         ("os.setgroups([0])", "PermissionError"),
         ("os.kill(1, 9)\nos.kill(int(item['pid']), 9)", "Error"),
-        ("raise ValueError(len([p for p in os.listdir('/proc') if p.isdigit()]))", "ValueError: 3"),
+        ("raise ValueError(len([p for p in os.listdir('/proc') if p.isdigit()]) <= 3)", "ValueError: True"),
         ("raise ValueError([l for l in open('/proc/self/status') if l[:6] in ('CapPrm', 'CapEff', 'CapAmb') and int(l[7:], 16)])",
          "ValueError: []"),
         ("raise ValueError(sorted(set(os.environ) - {'PWD'}))", f"ValueError: {sorted(ENVIRONMENT)}"),
@@ -136,7 +136,7 @@ def test_the_environment_is_empty(level: str, monkeypatch: pytest.MonkeyPatch) -
         "seen = sorted(os.environ)\n"
         "for process in ('1', '2', 'self'):\n"
         "    try: seen.append(open(f'/proc/{process}/environ').read())\n"
-        "    except PermissionError: seen.append('closed')\n"
+        "    except OSError: seen.append('closed')\n"
         "seen.append(subprocess.check_output([sys.executable, '-c', 'import os; print(os.environ)'], text=True))\n"
         "raise ValueError(seen)"
     )

@@ -39,7 +39,9 @@ def _identity() -> list[str]:
     if os.getuid() == 0:
         # RLIMIT_NPROC never holds for the host's root, also inside a user namespace: the worker leaves it instead.
         return ["--cap-drop", "ALL", "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
-    return ["--unshare-user", "--uid", "65534", "--gid", "65534", "--cap-drop", "ALL"]
+    # The worker as process 1: bwrap's own would hold the pipes to the host, open to every process of the same user in there.
+    # (Started by root, bwrap's process 1 stays root's, which closes it to them; and it must be there to take the worker along.)
+    return ["--as-pid-1", "--unshare-user", "--uid", "65534", "--gid", "65534", "--cap-drop", "ALL"]
 
 
 def _folders() -> list[str]:

@@ -86,8 +86,7 @@ def confine(config: Config) -> None:
         os.setresgid(config["uid"], config["uid"], config["uid"])
         os.setresuid(config["uid"], config["uid"], config["uid"])
     prctl(PR_SET_NO_NEW_PRIVS, 1)
-    # Programs that a call starts must not reach this process's memory and pipes, nor those of the call's own process,
-    # which inherits this; whatever is started with exec gets its own /proc/self back.
+    # Shut our memory and pipes to the programs that calls start, and, inherited, those of the call itself; exec undoes it.
     prctl(PR_SET_DUMPABLE, 0)
     limit(resource.RLIMIT_AS, config["memory_bytes"])
     limit(resource.RLIMIT_FSIZE, config["disk_bytes"])
@@ -157,8 +156,7 @@ class Call:
             pid = os.fork()
         except (OSError, ValueError, RecursionError) as error:
             self.close(self.result_read, self.result_write, self.printed_read, self.printed_write)
-            worn = isinstance(error, OSError)
-            return {"error": f"cannot start this call: {error}", "kind": "server", "printed": "", "worn": worn}
+            return {"error": f"cannot start this call: {error}", "kind": "server", "worn": isinstance(error, OSError)}
         if pid == 0:
             self.child(data)
         self.close(self.result_write, self.printed_write)
@@ -316,9 +314,8 @@ def sweep(kept: Scratch) -> bool:
             return False
         time.sleep(0.001)
     try:
-        for path in [entry.path for root in SCRATCH_FOLDERS if os.path.isdir(root) for entry in os.scandir(root)]:
-            if path not in kept:
-                remove(path)
+        for path in {entry.path for root in SCRATCH_FOLDERS if os.path.isdir(root) for entry in os.scandir(root)} - kept.keys():
+            remove(path)
     except (OSError, RecursionError):
         return False
     return scratch() == kept
@@ -338,11 +335,10 @@ def left_processes() -> bool:
     with contextlib.suppress(ChildProcessError):
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.kill(-1, signal.SIGKILL)
-    except ProcessLookupError:
-        return False
-    return True
+        return True
+    return False
 
 
 def scratch() -> Scratch:
