@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import signal
-import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -37,7 +37,8 @@ def stop_with_parent(stop: Callable[[], None]) -> None:
     """Call `stop` when standard input closes, as it does with the death of the process that started this one."""
 
     def wait() -> None:
-        sys.stdin.buffer.read()
+        while os.read(0, 4096):  # not sys.stdin: a thread inside its lock would break the interpreter's end
+            pass
         stop()
 
     threading.Thread(target=wait, daemon=True).start()

@@ -9,7 +9,6 @@ ends at once: nothing may write to a job nobody holds.
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import signal
@@ -19,14 +18,14 @@ import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pinetune.errors import BudgetSpent, JobError, PinetuneError
 from pinetune.records import EvalReport, Group, StepReport
 from pinetune.runs.lock import locked
 from pinetune.runs.recorder import FolderRecorder
 from pinetune.worker.failures import describe
-from pinetune.worker.folder import JobFolder
+from pinetune.worker.folder import JobFolder, is_disk_full
 
 if TYPE_CHECKING:
     from pinetune.loop.methods import MethodJob
@@ -37,17 +36,18 @@ PATIENCE = 60.0  # seconds for a predecessor, told to end, to leave the run fold
 class Orders:
     """What the worker asked for so far, read by a thread."""
 
-    def __init__(self, source: IO[str]) -> None:
+    def __init__(self, source: int) -> None:
+        """`source`: a file descriptor."""
         self.go = threading.Event()
         self.stop = threading.Event()
         threading.Thread(target=self._listen, args=(source,), daemon=True).start()
 
-    def _listen(self, source: IO[str]) -> None:
-        for line in source:
-            if line.strip() == "go":
-                self.go.set()
-            elif line.strip() == "stop":
-                self.stop.set()
+    def _listen(self, source: int) -> None:
+        heard = b""
+        while piece := os.read(source, 4096):  # not sys.stdin: a thread inside its lock would break the interpreter's end
+            *lines, heard = (heard + piece).split(b"\n")
+            for line in lines:
+                {b"go": self.go, b"stop": self.stop}[line].set()
         os.killpg(0, signal.SIGKILL)  # our own group: graders' processes end with us
 
 
@@ -82,7 +82,7 @@ def main() -> int:
     folder = JobFolder(sys.argv[1])
     words = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
     os.dup2(2, 1)  # libraries print; the pipe is for our words alone
-    orders = Orders(sys.stdin)
+    orders = Orders(0)
 
     def say(word: Mapping[str, Any]) -> None:
         words.write(json.dumps(word) + "\n")
@@ -110,6 +110,11 @@ def _work(folder: JobFolder, orders: Orders, say: Callable[[Mapping[str, Any]], 
         orders.go.wait()
         with _patiently_locked(folder.path):
             return _run(job, folder, ChildRecorder(folder, orders, say))
+    except Exception as error:
+        if not is_disk_full(error):
+            raise
+        full = "Paused: the disk that holds the job's folder is full; free some space, then resume the job"
+        return {"said": "stopped", "settings": job.settings(), "reason": full}
     finally:
         job.close()
 
@@ -124,10 +129,6 @@ def _run(job: MethodJob, folder: JobFolder, recorder: ChildRecorder) -> dict[str
         job.finish(run, recorder, state)
     except BudgetSpent as spent:
         return {**stopped, "reason": f"Paused: {spent}"}
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        return {**stopped, "reason": "Paused: the disk that holds the job's folder is full; free some space, then resume the job"}
     finished = {"said": "finished", "settings": job.settings(), "adapter": job.is_lora, "trained_tokens": state.trained_tokens}
     finished |= {"seconds": state.seconds, "stop_reason": state.stop_reason}
     folder.write_finished(finished)

@@ -9,13 +9,33 @@ child.log             what the child printed; its last lines explain a crash
 
 from __future__ import annotations
 
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from pinetune.errors import StoreFull
 from pinetune.runs import files
 from pinetune.runs.folder import RunFolder
 
 LOG_BYTES = 4000  # of the log's end that are read for an explanation
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Also by its words: libraries that write weights and tables raise errors of their own."""
+    return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left on device" in str(error)
+
+
+@contextmanager
+def plainly() -> Iterator[None]:
+    """A full disk under the work folders is a store's fault, which passes, and not the job's. Raises StoreFull."""
+    try:
+        yield
+    except Exception as error:
+        if is_disk_full(error) and not isinstance(error, StoreFull):
+            raise StoreFull("The disk that holds the jobs' folders is full; free some space") from error
+        raise
 
 
 class JobFolder:

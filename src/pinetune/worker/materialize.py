@@ -14,12 +14,17 @@ from pinetune.errors import JobError, ModelError, NotFound
 from pinetune.models.names import MINIATURE, find_model
 from pinetune.store import Job, Store
 from pinetune.store.folders import PREFIX
-from pinetune.worker.folder import JobFolder
+from pinetune.worker.folder import JobFolder, plainly
 
 
 def materialize(store: Store, job: Job, folder: JobFolder) -> None:
-    """Fill `folder`. Raises JobError, ModelError or NotFound (a file that is gone)."""
-    folder.path.mkdir(parents=True, exist_ok=True)
+    """Fill `folder`. Raises JobError, ModelError, NotFound (a file that is gone) or StoreFull."""
+    with plainly():
+        folder.path.mkdir(parents=True, exist_ok=True)
+        _fill(store, job, folder)
+
+
+def _fill(store: Store, job: Job, folder: JobFolder) -> None:
     raw = {name: value for name, value in job.body.items() if value is not None}
     names = {}
     for role, id in (("training_file", job.training_file), ("validation_file", job.validation_file), ("test_file", job.test_file)):

@@ -12,7 +12,7 @@ import sys
 import threading
 from typing import IO, Any
 
-from pinetune.worker.folder import JobFolder
+from pinetune.worker.folder import JobFolder, plainly
 
 Word = dict[str, Any]  # what the child says: {"said": "checked" | "recorded" | "finishing" | "finished" | "stopped" | "failed", ...}
 
@@ -21,8 +21,9 @@ class Child:
     """Running from the start. Closing its input (as the worker's death does) ends it at once."""
 
     def __init__(self, folder: JobFolder) -> None:
-        folder.path.mkdir(parents=True, exist_ok=True)
-        with folder.log_file.open("ab") as log:
+        with plainly():
+            log = folder.log_file.open("ab")
+        with log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "pinetune.worker.child", str(folder.path)],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, start_new_session=True,

@@ -60,7 +60,7 @@ class Session:
         if self._child is not None:
             self._child.kill()
         warm = self.warm.take(self.job.id)
-        self._child = warm[0] if warm else Child(self.folder)
+        self._child = warm[0] if warm else self.insist(Child, self.folder)
         return self._child, warm[1] if warm else None
 
     def keep_warm(self, checked: Word) -> None:

@@ -1,0 +1,100 @@
+"""A locked database and a full disk: the job waits or pauses, says why, and nothing is lost."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import messages, new_job, wait_until
+from tiny_models import save_tiny
+
+from pinetune.errors import StoreError
+from pinetune.settings import Settings
+from pinetune.store import Job, Store
+from pinetune.worker.run import Pace, run_worker  # noqa: F401  (imported here, before the disk is full)
+
+pytestmark = pytest.mark.slow
+
+
+def steps_told(store: Store, job: Job) -> list[str]:
+    return [m.split(" ,")[0] for m in messages(store, job) if m.startswith("Step ")]
+
+
+def test_a_locked_database_only_delays(store: Store, settings: Settings, tiny: str, working: Callable[..., Any]) -> None:
+    job = new_job(store, own={"steps": 12})
+    working(pace=Pace(lease=60, idle=0.05, grace=30))
+    wait_until(lambda: store.jobs.get(job.id).step >= 2, 240)
+    lock = sqlite3.connect(settings.home / "pinetune.db", isolation_level=None)
+    lock.execute("BEGIN IMMEDIATE")
+    time.sleep(settings.busy_seconds + 2)  # longer than a writer waits: it is told "locked"
+    lock.execute("ROLLBACK")
+    lock.close()
+    wait_until(lambda: store.jobs.get(job.id).is_final, 240)
+    assert store.jobs.get(job.id).status == "succeeded"
+    assert steps_told(store, job) == [f"Step {n}/12" for n in range(13)]
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """40 MB of memory mounted as a disk."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=40m", "tmpfs", str(folder)], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        pytest.skip(f"a small disk cannot be mounted here ({done.stderr.strip()}); run the tests as root")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+@pytest.fixture
+def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
+    on_small_disk = "small_disk" in request.fixturenames
+    home = request.getfixturevalue("small_disk") / "home" if on_small_disk else tmp_path / "home"
+    return Settings.read({}, home=home, busy_seconds=3)
+
+
+def fill(disk: Path) -> Path:
+    """To the last byte."""
+    filler = disk / "filler"
+    with filler.open("wb", buffering=0) as file:
+        for size in (1 << 20, 4096, 1):
+            try:
+                while file.write(b"x" * size) == size:
+                    pass
+            except OSError:
+                continue
+    return filler
+
+
+def test_a_full_disk_pauses_and_nothing_is_lost(
+    small_disk: Path, store: Store, settings: Settings, tmp_path: Path, working: Callable[..., Any]
+) -> None:
+    store.models.register("tiny", str(save_tiny(tmp_path / "tiny")))
+    job = new_job(store, own={"steps": 16})
+    working(pace=Pace(lease=8, idle=0.2, grace=30))
+    wait_until(lambda: store.jobs.get(job.id).step >= 3, 240)
+    before = store.events.since(job.id, 0)
+    filler = fill(small_disk)
+    time.sleep(12)  # the child's writes fail, the worker's too, and the lease runs out
+    filler.unlink()
+
+    def ended() -> bool:
+        try:
+            now = store.jobs.get(job.id)
+            if now.status == "paused":
+                store.jobs.resume(job.id)
+        except StoreError:
+            return False
+        return now.is_final
+
+    wait_until(ended, 300)
+    assert store.jobs.get(job.id).status == "succeeded", store.jobs.get(job.id).error
+    assert store.events.since(job.id, 0)[: len(before)] == before
+    assert steps_told(store, job) == [f"Step {n}/16" for n in range(17)]
+    told = messages(store, job)
+    assert any("disk" in m and "full" in m for m in told) or any(m.startswith("The worker stopped reporting") for m in told)
