@@ -24,6 +24,7 @@ from pinetune.evals.evaluate import evaluate
 from pinetune.graders.build import build_grader
 from pinetune.graders.verdict import hide_headers
 from pinetune.judges.service import JudgeService
+from pinetune.loop.alarms.watch import AlarmRecorder
 from pinetune.loop.checkpoints import LearnerCheckpoints
 from pinetune.loop.config import JobFacts, TrainConfig, parse_job, resolve
 from pinetune.loop.judging import check_judges, judge_service
@@ -153,7 +154,7 @@ def run_prepared(prepared: Prepared, folder: RunFolder, recorder: Recorder, *, k
         sampler=sampler,
         learner=learner,
         grader=prepared.grader,
-        recorder=recorder,
+        recorder=AlarmRecorder(recorder, folder),
         checkpoints=checkpoints,
         to_samples=partial(batch_to_samples, advantage=ADVANTAGES[prepared.config.advantage]),
         evaluate=_held_out(prepared, sampler) if prepared.valid else None,
