@@ -9,7 +9,7 @@ import anyio
 from fastapi import FastAPI
 
 from pinetune import __version__
-from pinetune.api import problems
+from pinetune.api import document, problems
 from pinetune.api.auth import Doorkeeper, check_safe
 from pinetune.api.chores import run_chores
 from pinetune.api.context import Context
@@ -58,6 +58,7 @@ def create_app(settings: Settings, store: Store, serving_url: str | None = None,
     app.state.doorkeeper = Doorkeeper(settings, store)
     app.state.metrics = metrics
     problems.install(app)
+    document.install(app)
     app.add_middleware(Front, metrics=metrics, organization=settings.organization)
     app.include_router(service.routes)
     for routes in TABLE:
