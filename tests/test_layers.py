@@ -32,7 +32,7 @@ HEAVY = {
     "sqlalchemy": {"store"},
     "alembic": {"store"},
     "fsspec": {"store"},
-    "openai": {"judges"},
+    "openai": {"judges", "evals"},
     "fastapi": {"api", "serving"},
     "starlette": {"api", "serving"},
     "uvicorn": {"cli"},

@@ -77,6 +77,8 @@ class Completion:
     reasoning_tokens: int = 0
     # Calls of the row's tools, as chat completions writes them: {"id", "type": "function", "function": {"name", "arguments": a string}}.
     tool_calls: tuple[Mapping[str, Any], ...] = ()
+    # Evals only: what templates read of the sample beyond the answer (model, input), or the whole sample as a row brought it.
+    given: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)

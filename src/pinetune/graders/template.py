@@ -35,7 +35,8 @@ class _Sample(dict[str, Any]):
     def __init__(self, completion: Completion, json_answers: bool) -> None:
         self._completion = completion
         self._json_answers = json_answers
-        self["output_text"] = completion.answer
+        given = completion.given
+        self["output_text"] = completion.answer if given is None else given.get("output_text", completion.answer)
 
     def __missing__(self, key: str) -> Any:
         self[key] = value = self._make(key)
@@ -43,6 +44,8 @@ class _Sample(dict[str, Any]):
 
     def _make(self, key: str) -> Any:
         completion = self._completion
+        if completion.given is not None and key in completion.given:
+            return completion.given[key]
         if key == "output_json":
             return _parsed_once(completion.answer) if self._json_answers else None
         if key == "output_tools":
@@ -57,9 +60,10 @@ class _Sample(dict[str, Any]):
 
     def whole(self) -> dict[str, Any]:
         """All of it, for whoever may change what it gets."""
-        if self._json_answers:
+        given = self._completion.given or {}
+        if self._json_answers and "output_json" not in given:
             self["output_json"] = _parsed(self["output_text"])
-        return {key: self[key] for key in SAMPLE_KEYS}
+        return {**{key: self[key] for key in SAMPLE_KEYS}, **given}
 
 
 def scope_of(completion: Completion, row: Row, *, json_answers: bool) -> dict[str, Mapping[str, Any]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, select, update
 
 from pinetune.errors import LeaseLost, MoveRefused, NotFound
 from pinetune.store import ids
@@ -138,6 +138,12 @@ class EvalRuns:
         """Of the items that are stored: what a worker that takes over need not do again."""
         with self._db.read() as connection:
             return frozenset(connection.execute(select(ITEMS.c.position).where(ITEMS.c.run_id == run_id)).scalars())
+
+    def counts(self, run_id: str) -> dict[str, int]:
+        """How many items there are of each status."""
+        query = select(ITEMS.c.status, func.count()).where(ITEMS.c.run_id == run_id).group_by(ITEMS.c.status)
+        with self._db.read() as connection:
+            return {status: number for status, number in connection.execute(query)}
 
     def finish(
         self,

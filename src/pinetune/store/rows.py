@@ -272,7 +272,7 @@ class NewOutputItem:
     """`position` names it within its run: added again, it is stored once."""
 
     position: int
-    status: Literal["pass", "fail"]
+    status: Literal["pass", "fail", "error"]  # error: not answered or not graded
     body: Json
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from pinetune.api.routes import evidence, files, graders, jobs, models, permissions, serving, uploads, webhooks
+from pinetune.api.routes import evals, evidence, files, graders, jobs, models, permissions, serving, uploads, webhooks
 
 # Each is mounted below /v1, behind the door of `auth`.
 TABLE: tuple[APIRouter, ...] = (
@@ -13,6 +13,7 @@ TABLE: tuple[APIRouter, ...] = (
     jobs.routes,
     permissions.routes,
     graders.routes,
+    evals.routes,
     models.routes,
     serving.routes,
     webhooks.routes,
