@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -31,6 +32,55 @@ def test_cookbook_payload(lenient: OpenAI, rows_file: FileObject) -> None:
     assert set(echoed["grader"]["graders"]) == {"judge", "same"}
     assert echoed["hyperparameters"] == {"batch_size": "auto", "learning_rate_multiplier": "auto", **hyper}
     assert (job.error, job.fine_tuned_model, job.finished_at, job.result_files, job.trained_tokens) == (None, None, None, [], None)
+
+
+def test_the_guide_s_request(http: httpx.Client) -> None:
+    """Six rows, a multi grader as a dict, a response format, both files."""
+    rows = "".join(json.dumps({"messages": [{"role": "user", "content": f"Is {i} even?"}], "compliant": "yes"}) + "\n" for i in range(6))
+    files = [
+        http.post("/files", data={"purpose": "fine-tune"}, files={"file": (f"{name}.jsonl", rows.encode())}).json()["id"]
+        for name in ("train", "valid")
+    ]
+    same = {
+        "name": "Same",
+        "type": "string_check",
+        "input": "{{sample.output_json.compliant}}",
+        "reference": "{{item.compliant}}",
+        "operation": "eq",
+    }
+    like = {"name": "Like", "type": "text_similarity", "input": "{{sample.output_json.explanation}}", "reference": "{{ item.compliant }}"}
+    like |= {"evaluation_metric": "fuzzy_match", "pass_threshold": 0.8}
+    grader = {
+        "type": "multi",
+        "graders": {"explanation": like, "compliant": same},
+        "calculate_output": "0.5 * compliant + 0.5 * explanation",
+    }
+    properties = {"compliant": {"type": "string"}, "explanation": {"type": "string"}}
+    schema = {"type": "object", "properties": properties, "required": [*properties], "additionalProperties": False}
+    json_schema = {"name": "security_assistant", "strict": True, "schema": schema}
+    reinforcement = {
+        "grader": grader,
+        "response_format": {"type": "json_schema", "json_schema": json_schema},
+        "hyperparameters": {"reasoning_effort": "medium"},
+    }
+    body = {"training_file": files[0], "validation_file": files[1], "model": "pinetune-mini"}
+    reply = http.post("/fine_tuning/jobs", json={**body, "method": {"type": "reinforcement", "reinforcement": reinforcement}})
+    assert reply.status_code == 200, reply.text
+    shown = reply.json()["method"]["reinforcement"]
+    assert shown["response_format"] == reinforcement["response_format"]
+    assert shown["grader"]["graders"]["compliant"] == same
+    assert reply.json()["hyperparameters"] == {"n_epochs": "auto", "batch_size": "auto", "learning_rate_multiplier": "auto"}
+
+
+def test_keys_of_endpoint_graders_are_hidden(http: httpx.Client, rows_file: FileObject) -> None:
+    grader = {"type": "endpoint", "url": "http://127.0.0.1:9/grade", "headers": {"Authorization": "Bearer top-secret"}}
+    made = http.post("/fine_tuning/jobs", json=job_body(rows_file.id, **reinforcement(grader=grader)))
+    assert made.status_code == 200, made.text
+    for reply in (made, http.get(f"/fine_tuning/jobs/{made.json()['id']}"), http.get("/fine_tuning/jobs")):
+        assert "top-secret" not in reply.text
+    wrong = http.post("/fine_tuning/jobs", json=job_body(rows_file.id, **reinforcement(grader={**grader, "headers": {"Authorization": 1}})))
+    assert wrong.status_code == 400
+    assert "top-secret" not in http.post("/fine_tuning/jobs", json=job_body("file-none", **reinforcement(grader=grader))).text
 
 
 def test_a_whole_job(client: OpenAI, lenient: OpenAI, worker_of: Callable[[str], FakeWorker]) -> None:

@@ -119,9 +119,17 @@ def _refuse_browsers(request: Request) -> None:
     origin = request.headers.get("origin")
     host = request.headers.get("host", "")
     if not is_loopback(_name(f"//{host}")):
-        raise ApiProblem(403, f"Host {host} is not this machine's name, and no API keys are set up", code="host_not_allowed")
+        raise ApiProblem(
+            403,
+            f"Host {host} is not this machine's name, and there are no API keys yet; `pinetune keys create` makes one",
+            code="host_not_allowed",
+        )
     if origin is not None and not is_loopback(_name(origin)):
-        raise ApiProblem(403, f"Pages of {origin} may not use this server: no API keys are set up", code="origin_not_allowed")
+        raise ApiProblem(
+            403,
+            f"Pages of {origin} may not use this server without an API key; `pinetune keys create` makes one",
+            code="origin_not_allowed",
+        )
 
 
 def _name(address: str) -> str:
