@@ -85,11 +85,14 @@ def test_drawn_p_value_agrees_with_the_exact_sign_test() -> None:
     exact = 2 * sum(math.comb(28, k) for k in range(20, 29)) / 2**28
     result = paired_difference(a, b)
     assert result.difference.value == pytest.approx(12 / 40)
-    assert result.p_value == pytest.approx(exact, abs=0.004)
+    assert result.p_value == exact  # all differences of one size: counted, not drawn
+    slightly = [value - 1e-6 * i if value else 0.0 for i, value in enumerate(b)]  # no longer of one size: drawn
+    assert paired_difference(a, slightly).p_value == pytest.approx(exact, abs=0.004)
 
 
 def test_a_strong_effect_reaches_the_smallest_drawn_p_value() -> None:
-    assert paired_difference([0.0] * 60, [1.0] * 60).p_value == pytest.approx(1 / 20_001)
+    assert paired_difference([0.0] * 60, [1.0 + i / 100 for i in range(60)]).p_value == pytest.approx(1 / 20_001)
+    assert paired_difference([0.0] * 60, [1.0] * 60).p_value == 2 / 2**60
 
 
 def test_paired_limits_without_any_difference_and_with_only_gains() -> None:

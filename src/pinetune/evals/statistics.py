@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from statistics import NormalDist
 from typing import TYPE_CHECKING
 
+from pinetune.evals.mcnemar import sign_test
 from pinetune.records import Interval
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def mean_interval(values: Sequence[float], clusters: Sequence[Hashable] | None =
     >>> (interval.value, interval.low, round(interval.high, 4), interval.n)
     (0.0, 0.0, 0.0188, 200)
     """
-    grouped = _group(values, clusters)
+    grouped = by_cluster(values, clusters)
     low, high = min(0.0, *values), max(1.0, *values)
     if _bootstrap_sees_enough(grouped):
         bounds = _bca(grouped, seed)
@@ -97,7 +98,8 @@ def paired_difference(a: Sequence[float], b: Sequence[float], clusters: Sequence
     """Mean of b - a over the same rows, with a 95% interval and a two-sided p-value; `clusters` as in `mean_interval`.
 
     The p-value is the paired permutation test with whole clusters' signs flipped (Fisher 1935; exact up to 14 clusters
-    with a difference, else 20,000 draws counted as (k + 1) / (n + 1), Phipson & Smyth, SAGMB 2010). Where the bootstrap
+    with a difference, and at any number where all differences are of one size, as with 0/1 values a row: that is McNemar's
+    exact test; else 20,000 draws counted as (k + 1) / (n + 1), Phipson & Smyth, SAGMB 2010). Where the bootstrap
     is blind, gains and losses get a Wilson interval each and the two are combined at their worst (`_cautious_difference`).
 
     >>> paired_difference([0, 0, 0, 0], [1, 1, 1, 1]).p_value  # 2 of the 16 sign patterns are as extreme
@@ -106,7 +108,7 @@ def paired_difference(a: Sequence[float], b: Sequence[float], clusters: Sequence
     if len(a) != len(b):
         raise ValueError(f"paired values must have one length, not {len(a)} and {len(b)}")
     differences = [y - x for x, y in zip(a, b, strict=True)]
-    grouped = _group(differences, clusters)
+    grouped = by_cluster(differences, clusters)
     low, high = _bca(grouped, seed) if _bootstrap_sees_enough(grouped) else _cautious_difference(differences, clusters)
     interval = Interval(grouped.mean, low, high, len(differences))
     return PairedResult(interval, sign_flip_p_value(grouped, seed))
@@ -126,6 +128,9 @@ def sign_flip_p_value(grouped: Clusters, seed: int = 0) -> float:
     sums = grouped.sums[np.abs(grouped.sums) > 1e-12]  # a cluster without a difference flips to itself
     if len(sums) == 0:
         return 1.0
+    sizes = np.abs(sums)
+    if float(sizes.max() - sizes.min()) <= 1e-9 * float(sizes.max()):  # only how many go up and how many down matters
+        return sign_test(int((sums > 0).sum()), int((sums < 0).sum()))
     # Tolerance: the same sum added up in another order may differ in the last digits and must still count.
     observed = abs(float(sums.sum())) - 1e-9 * float(np.abs(sums).sum())
     if len(sums) <= EXACT_CLUSTERS:
@@ -139,7 +144,8 @@ def sign_flip_p_value(grouped: Clusters, seed: int = 0) -> float:
     return (extreme + 1) / (FLIPS + 1)
 
 
-def _group(values: Sequence[float], clusters: Sequence[Hashable] | None) -> Clusters:
+def by_cluster(values: Sequence[float], clusters: Sequence[Hashable] | None) -> Clusters:
+    """Raises ValueError for no values, one that is not finite, or another number of cluster names."""
     import numpy as np
 
     if len(values) == 0:
@@ -206,7 +212,7 @@ def _cautious_difference(differences: Sequence[float], clusters: Sequence[Hashab
     its worst, -1, where the two half-widths add. Without any difference in 100 clusters this is [-0.037, 0.037].
     """
     scale = max(1.0, *(abs(d) for d in differences))
-    gains = _group([max(0.0, d) / scale for d in differences], clusters)
-    losses = _group([max(0.0, -d) / scale for d in differences], clusters)
+    gains = by_cluster([max(0.0, d) / scale for d in differences], clusters)
+    losses = by_cluster([max(0.0, -d) / scale for d in differences], clusters)
     gain, loss = wilson(gains.mean, gains.effective), wilson(losses.mean, losses.effective)
     return scale * (gain[0] - loss[1]), scale * (gain[1] - loss[0])
