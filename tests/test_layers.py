@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).parents[1] / "src" / "pinetune"
 LAYERS = """
 __main__
 cli
-demo serving api worker
+demo serving api worker transfer
 loop
 reports
 evals

@@ -13,6 +13,7 @@ from pinetune.cli.console import say_error
 from pinetune.cli.data import data_app
 from pinetune.cli.demo import demo_app
 from pinetune.cli.grader import grader_app
+from pinetune.cli.import_ import import_app
 from pinetune.cli.keys import keys_app
 from pinetune.errors import BudgetSpent, JobFailed, StoreError, UserError
 
@@ -28,6 +29,7 @@ app.add_typer(data_app, name="data")
 app.add_typer(grader_app, name="grader")
 app.add_typer(demo_app, name="demo")
 app.add_typer(keys_app, name="keys")
+app.add_typer(import_app, name="import")
 
 
 @app.command()
