@@ -94,3 +94,24 @@ def test_a_worker_told_to_end_gives_its_job_back(store: Store, tiny: str, workin
     working()
     assert wait_for(store, job, "succeeded", "failed", seconds=240).error is None
     assert steps_told(store, job) == [f"Step {n}/12" for n in range(13)]
+
+
+def test_beside_a_running_job_others_are_checked_queued_and_cancelled(
+    store: Store, settings: Settings, tiny: str, working: Callable[..., object]
+) -> None:
+    long = new_job(store, own={**LONG, "steps": 2000})
+    working()
+    wait_until(lambda: store.jobs.get(long.id).step >= 1, 240)
+    bad, good = new_job(store, valid=b'{"messages": 3}\n'), new_job(store)
+    failed = wait_for(store, bad, "failed", "queued", seconds=240)
+    assert failed.error is not None and failed.error["code"] == "invalid_validation_file"
+    assert failed.error["message"].startswith("my valid.jsonl:1: messages: a number")
+    wait_for(store, good, "queued", seconds=240)
+    assert store.jobs.get(long.id).status == "running"
+    assert store.jobs.cancel(good.id).status == "cancelled"
+    pid = child_of(settings, long)
+    held = store.jobs.get(long.id).worker
+    assert held is not None and store.leases.abandon(held) == [long.id]  # as if the worker had vanished: another may hold the job now
+    wait_until(lambda: not Path(f"/proc/{pid}").exists())  # and the one that lost it stops at once
+    store.jobs.cancel(long.id)
+    assert messages(store, long)[-1] == "Fine-tuning job cancelled"

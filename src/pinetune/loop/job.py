@@ -30,7 +30,7 @@ from pinetune.loop.config import JobFacts, TrainConfig, parse_job, resolve
 from pinetune.loop.judging import check_judges, judge_service
 from pinetune.loop.run import Parts, run
 from pinetune.loop.state import LoopState
-from pinetune.models.load import LoadedModel, LoraSettings, load_model
+from pinetune.models.load import LoadedModel, LoraSettings, Reader, load_model
 from pinetune.models.names import find_model
 from pinetune.records import EvalReport, Grader, Recorder, Row
 from pinetune.rollout.run import derive_seed
@@ -71,6 +71,23 @@ class Prepared:
         self.judges.close()
 
 
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A job of which everything was checked that can be without the model's weights."""
+
+    body: JobBody
+    files: Mapping[str, Path]
+    rows: dict[str, list[Row]]  # role -> rows
+    overlap: Overlap | None
+    source: str
+    grader: Grader
+    judges: JudgeService
+
+    def close(self) -> None:
+        self.grader.close()
+        self.judges.close()
+
+
 def read_job_file(path: Path) -> dict[str, Any]:
     """The JSON object in `path`. Raises JobError with line and column."""
     try:
@@ -94,6 +111,22 @@ def prepare(
     `seed` is used where the body has none; `source` is where the weights are, for a caller who knows.
     Raises JobError, DataError, GraderError, ModelError or MissingToolError.
     """
+    checked = check(raw, beside, trusted_grader=trusted_grader, source=source)
+    body, rows = checked.body, checked.rows
+    try:
+        seed = body.seed if body.seed is not None else secrets.randbelow(2**31) if seed is None else seed
+        loaded, config = _load(body, checked.source, checked.files, rows, seed)
+    except BaseException:
+        checked.close()
+        raise
+    return Prepared(
+        body, raw, checked.files, rows["training_file"], rows.get("validation_file", []), rows.get("test_file", []),
+        checked.overlap, checked.source, loaded, checked.grader, config, checked.judges,
+    )  # fmt: skip
+
+
+def check(raw: Mapping[str, Any], beside: Path, *, trusted_grader: bool = False, source: str | None = None) -> Checked:
+    """The first half of `prepare`: the body, the grader, the files, where the model is. To be closed."""
     body = parse_job(raw)
     _check_names(body)
     judges = judge_service(body.pinetune, beside)
@@ -112,15 +145,11 @@ def prepare(
         rows = {role: load_rows(path) for role, path in files.items()}
         overlap = _check_overlaps(body, files, rows)
         source = source or find_model(body.model, beside)
-        seed = body.seed if body.seed is not None else secrets.randbelow(2**31) if seed is None else seed
-        loaded, config = _load(body, source, files, rows, seed)
     except BaseException:
         grader.close()
+        judges.close()
         raise
-    return Prepared(
-        body, raw, files, rows["training_file"], rows.get("validation_file", []), rows.get("test_file", []),
-        overlap, source, loaded, grader, config, judges,
-    )  # fmt: skip
+    return Checked(body, files, rows, overlap, source, grader, judges)
 
 
 def open_run(prepared: Prepared, out: Path) -> RunFolder:
@@ -239,22 +268,27 @@ def _load(
 
 
 def _facts(loaded: LoadedModel, own: PinetuneOptions, files: Mapping[str, Path], rows: Mapping[str, list[Row]]) -> JobFacts:
-    context = loaded.context_length or UNKNOWN_CONTEXT
-    limit = context - (LEAST_ANSWER if own.max_tokens == "auto" else int(own.max_tokens))
-    limit = limit if own.max_prompt_tokens == "auto" else min(limit, int(own.max_prompt_tokens))
-    longest = 0
-    for role, of_role in rows.items():
-        lengths = check_lengths(of_role, lambda row: len(loaded.chat.render(row).token_ids), limit, file=str(files[role]))
-        longest = max(longest, *lengths)
     return JobFacts(
         num_train=len(rows["training_file"]),
         num_valid=len(rows.get("validation_file", [])),
         num_parameters=sum(p.numel() for p in loaded.model.parameters()),
-        context_length=context,
-        longest_prompt=longest,
+        context_length=loaded.context_length or UNKNOWN_CONTEXT,
+        longest_prompt=longest_prompt(loaded, own, files, rows),
         on_gpu=loaded.device.type == "cuda",
         adapter_rank=_adapter_rank(loaded),
     )
+
+
+def longest_prompt(model: LoadedModel | Reader, own: PinetuneOptions, files: Mapping[str, Path], rows: Mapping[str, list[Row]]) -> int:
+    """In tokens. Raises DataError naming each row that leaves no room for an answer."""
+    context = model.context_length or UNKNOWN_CONTEXT
+    limit = context - (LEAST_ANSWER if own.max_tokens == "auto" else int(own.max_tokens))
+    limit = limit if own.max_prompt_tokens == "auto" else min(limit, int(own.max_prompt_tokens))
+    longest = 0
+    for role, of_role in rows.items():
+        lengths = check_lengths(of_role, lambda row: len(model.chat.render(row).token_ids), limit, file=str(files[role]))
+        longest = max(longest, *lengths)
+    return longest
 
 
 def _adapter_rank(loaded: LoadedModel) -> int:

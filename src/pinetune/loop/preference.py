@@ -9,9 +9,9 @@ from typing import Any
 from pinetune.data.examples import Preference, load_preferences
 from pinetune.errors import DataError
 from pinetune.loop.supervised import checked
-from pinetune.loop.text_job import TextConfig, TextJob
+from pinetune.loop.text_job import TextConfig
 from pinetune.models.answers import answer_tokens
-from pinetune.models.load import LoadedModel
+from pinetune.models.load import LoadedModel, Reader
 from pinetune.training.dpo import Pair, loss, weight
 from pinetune.training.learner import GrpoLearner
 from pinetune.training.likelihood import Score, Text, score, step
@@ -24,9 +24,9 @@ class Preferences:
 
     rate_factor = 1.0
 
-    def __init__(self, loaded: LoadedModel, files: Mapping[str, Path]) -> None:
-        self._train = _texts(loaded, files["training_file"])
-        self._valid = _texts(loaded, files["validation_file"]) if "validation_file" in files else []
+    def __init__(self, model: LoadedModel | Reader, files: Mapping[str, Path]) -> None:
+        self._train = _texts(model, files["training_file"])
+        self._valid = _texts(model, files["validation_file"]) if "validation_file" in files else []
         self.num_train, self.num_valid = len(self._train) // 2, len(self._valid) // 2
         self.longest = max(len(text) for text in [*self._train, *self._valid])
 
@@ -70,17 +70,13 @@ def _numbers(pairs: Sequence[Pair], beta: float, when: str) -> dict[str, float]:
     }
 
 
-def _texts(loaded: LoadedModel, file: Path) -> Texts:
+def _texts(model: LoadedModel | Reader, file: Path) -> Texts:
     rows = load_preferences(file)
     if not rows:
         raise DataError(f"{file}: there is no row in it; add some")
-    return [text for row in rows for text in _pair_of_texts(loaded, file, row)]
+    return [text for row in rows for text in _pair_of_texts(model, file, row)]
 
 
-def _pair_of_texts(loaded: LoadedModel, file: Path, row: Preference) -> Texts:
-    answers = (answer_tokens(loaded.chat, row.row, answer) for answer in (row.preferred, row.rejected))
-    return [checked(Text(*answer), loaded, file, row.row.line) for answer in answers]
-
-
-def prepare_preference(raw: Mapping[str, Any], beside: Path, source: str) -> TextJob:
-    return TextJob.prepare(raw, beside, source, Preferences)
+def _pair_of_texts(model: LoadedModel | Reader, file: Path, row: Preference) -> Texts:
+    answers = (answer_tokens(model.chat, row.row, answer) for answer in (row.preferred, row.rejected))
+    return [checked(Text(*answer), model, file, row.row.line) for answer in answers]

@@ -8,9 +8,9 @@ from typing import Any
 
 from pinetune.data.examples import load_dialogues
 from pinetune.errors import DataError
-from pinetune.loop.text_job import TextConfig, TextJob
+from pinetune.loop.text_job import TextConfig
 from pinetune.models.answers import trained_answers
-from pinetune.models.load import LoadedModel
+from pinetune.models.load import LoadedModel, Reader
 from pinetune.records import Row
 from pinetune.training.learner import GrpoLearner
 from pinetune.training.likelihood import Score, Text, score, step
@@ -21,10 +21,10 @@ class Supervised:
 
     rate_factor = 10.0  # given answers pull all the same way; rewards are noise in comparison
 
-    def __init__(self, loaded: LoadedModel, files: Mapping[str, Path]) -> None:
-        self._train = texts_of(loaded, load_dialogues(files["training_file"]), files["training_file"])
+    def __init__(self, model: LoadedModel | Reader, files: Mapping[str, Path]) -> None:
+        self._train = texts_of(model, load_dialogues(files["training_file"]), files["training_file"])
         valid = files.get("validation_file")
-        self._valid = texts_of(loaded, load_dialogues(valid), valid) if valid else []
+        self._valid = texts_of(model, load_dialogues(valid), valid) if valid else []
         self.num_train, self.num_valid = len(self._train), len(self._valid)
         self.longest = max(len(text) for row in [*self._train, *self._valid] for text in row)
 
@@ -63,19 +63,15 @@ def means(scores: Sequence[Score]) -> tuple[float, float]:
     return -sum(s.logprob for s in scores) / count, sum(s.num_correct for s in scores) / count
 
 
-def texts_of(loaded: LoadedModel, rows: Sequence[Row], file: Path) -> list[list[Text]]:
+def texts_of(model: LoadedModel | Reader, rows: Sequence[Row], file: Path) -> list[list[Text]]:
     """The trained answers of each row. Raises DataError naming file and line of those that the model cannot read whole."""
     if not rows:
         raise DataError(f"{file}: there is no row in it; add some")
-    return [[checked(Text(*answer), loaded, file, row.line) for answer in trained_answers(loaded.chat, row)] for row in rows]
+    return [[checked(Text(*answer), model, file, row.line) for answer in trained_answers(model.chat, row)] for row in rows]
 
 
-def checked(text: Text, loaded: LoadedModel, file: Path, line: int) -> Text:
-    limit = loaded.context_length
+def checked(text: Text, model: LoadedModel | Reader, file: Path, line: int) -> Text:
+    limit = model.context_length
     if limit and len(text) > limit:
         raise DataError(f"{file}:{line}: messages: {len(text):,} tokens, and the model reads {limit:,}; shorten the row or leave it out")
     return text
-
-
-def prepare_supervised(raw: Mapping[str, Any], beside: Path, source: str) -> TextJob:
-    return TextJob.prepare(raw, beside, source, Supervised)

@@ -23,7 +23,7 @@ from pinetune.loop.checkpoints import LearnerCheckpoints
 from pinetune.loop.config import JobFacts, base_learning_rate, lora_of
 from pinetune.loop.finish import export
 from pinetune.loop.state import LoopState
-from pinetune.models.load import LoadedModel, LoraSettings, load_model
+from pinetune.models.load import LoadedModel, LoraSettings, Reader, load_model, open_reader
 from pinetune.records import Recorder
 from pinetune.rollout.run import derive_seed
 from pinetune.runs.folder import RunFolder
@@ -60,6 +60,9 @@ class Objective(Protocol):
     def measure(self) -> dict[str, Any]:
         """Metrics of the validation rows."""
         ...
+
+
+OpenObjective = Callable[[LoadedModel | Reader, Mapping[str, Path]], Objective]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,25 +108,22 @@ class TextJob:
         self.is_lora = loaded.is_lora
 
     @classmethod
-    def prepare(
-        cls, raw: Mapping[str, Any], beside: Path, source: str, open_objective: Callable[[LoadedModel, Mapping[str, Path]], Objective]
-    ) -> TextJob:
-        """`open_objective` reads the files, with the model's chat format. Raises JobError, DataError or ModelError."""
+    def prepare(cls, raw: Mapping[str, Any], beside: Path, source: str, objective: OpenObjective) -> TextJob:
+        """`objective` reads the files, with the model's chat format. Raises JobError, DataError or ModelError."""
         body = _body(raw)
-        files = {role: beside / name for role in ("training_file", "validation_file") if (name := getattr(body, role)) is not None}
+        files = _files(body, beside)
         own = body.pinetune
         if own.threads != "auto":
             torch.set_num_threads(int(own.threads))
         loaded = load_model(source, device=own.device, dtype="float32")
-        objective = open_objective(loaded, files)
-        config = _resolve(body, loaded, objective)
+        opened = objective(loaded, files)
+        config = _resolve(body, loaded, opened)
         if config.lora_rank and not loaded.is_lora:
             dtype = "float32" if loaded.device.type == "cpu" else own.dtype
+            lora = LoraSettings(config.lora_rank, config.lora_alpha)
             del loaded  # before the second copy: only one fits into memory
-            loaded = load_model(
-                source, device=own.device, dtype=dtype, lora=LoraSettings(config.lora_rank, config.lora_alpha), seed=config.seed
-            )
-        return cls(raw, files, loaded, objective, config)
+            loaded = load_model(source, device=own.device, dtype=dtype, lora=lora, seed=config.seed)
+        return cls(raw, files, loaded, opened, config)
 
     def hyperparameters(self) -> dict[str, Any]:
         config = self._config
@@ -208,6 +208,16 @@ class TextJob:
         state.saved_at = state.seconds
         checkpoints.save(state)
         recorder.event("info", f"Checkpoint created at step {state.step}", {"step": state.step})
+
+
+def check_texts(raw: Mapping[str, Any], beside: Path, source: str, objective: OpenObjective) -> list[str]:
+    """All of `prepare` that needs no weights. The warnings."""
+    objective(open_reader(source), _files(_body(raw), beside))
+    return []
+
+
+def _files(body: CreateJob, beside: Path) -> dict[str, Path]:
+    return {role: beside / name for role in ("training_file", "validation_file") if (name := getattr(body, role)) is not None}
 
 
 def _body(raw: Mapping[str, Any]) -> CreateJob:

@@ -18,7 +18,7 @@ from urllib.request import getproxies
 
 import torch
 from huggingface_hub import constants
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
 from pinetune.errors import ModelError
@@ -69,6 +69,33 @@ class LoadedModel:
         return int(getattr(config, "max_position_embeddings", 0) or 0)
 
 
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """How a model reads messages, without its weights: enough to check a file."""
+
+    chat: ChatFormat
+    context_length: int  # as LoadedModel's
+
+
+def open_reader(source: str | Path) -> Reader:
+    """The tokenizer, chat format and context length of the model at `source`, in a moment. Raises ModelError."""
+    name = str(source)
+    folder = _folder(name)
+    adapter = folder if folder and (folder / "adapter_config.json").is_file() else None
+    weights = _adapter_base(adapter) if adapter else name
+    offline = not Path(weights).expanduser().exists() and not hub_answers()
+    with quiet(), told(name):
+        config = AutoConfig.from_pretrained(weights, local_files_only=offline)
+        try:
+            eos = GenerationConfig.from_pretrained(weights, local_files_only=offline).eos_token_id
+        except OSError:  # it has none
+            eos = None
+        tokenizer = _open_tokenizer(str(adapter) if adapter and (adapter / "tokenizer_config.json").is_file() else weights, offline)
+        stops = _as_list(getattr(config, "eos_token_id", None) if eos is None else eos)
+        chat = ChatFormat(tokenizer, generation_eos=stops, source=name)
+    return Reader(chat, int(getattr(config.get_text_config(), "max_position_embeddings", 0) or 0))
+
+
 def load_model(
     source: str | Path,
     *,
@@ -89,7 +116,7 @@ def load_model(
     folder = _folder(name)
     adapter = folder if folder and (folder / "adapter_config.json").is_file() else None
     weights = _adapter_base(adapter) if adapter else name
-    torch_device = _device(device)
+    torch_device = pick_device(device)
     offline = not Path(weights).expanduser().exists() and not hub_answers()
     with quiet(), told(name):
         model = _open_weights(weights, _dtype(dtype, torch_device), offline)
@@ -144,7 +171,7 @@ def _adapter_base(adapter: Path) -> str:
     return base
 
 
-def _device(device: str) -> torch.device:
+def pick_device(device: str) -> torch.device:
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -201,6 +228,10 @@ def generation_eos(model: PreTrainedModel) -> list[int]:
     eos = getattr(model.generation_config, "eos_token_id", None)
     if eos is None:
         eos = getattr(model.config, "eos_token_id", None)
+    return _as_list(eos)
+
+
+def _as_list(eos: Any) -> list[int]:
     return [] if eos is None else [int(i) for i in (eos if isinstance(eos, list | tuple) else [eos])]
 
 

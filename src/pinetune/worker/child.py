@@ -1,7 +1,8 @@
 """The process that holds one job's model: checks the job, says so, waits for "go", trains, writes the finished weights.
 
-    python -m pinetune.worker.child JOB_FOLDER
+    python -m pinetune.worker.child (check|run) JOB_FOLDER
 
+With "check" it loads no weights and ends when it has said what it found.
 It hears lines on standard input ("go", "stop") and says JSON lines on standard output;
 whatever a library prints goes to the log. When its input closes, the worker is gone, and it
 ends at once: nothing may write to a job nobody holds.
@@ -79,7 +80,7 @@ class ChildRecorder(FolderRecorder):
 
 
 def main() -> int:
-    folder = JobFolder(sys.argv[1])
+    mode, folder = sys.argv[1], JobFolder(sys.argv[2])
     words = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
     os.dup2(2, 1)  # libraries print; the pipe is for our words alone
     orders = Orders(0)
@@ -88,7 +89,7 @@ def main() -> int:
         words.write(json.dumps(word) + "\n")
 
     try:
-        say(_work(folder, orders, say))
+        say(_check(folder) if mode == "check" else _work(folder, orders, say))
     except PinetuneError as error:
         say({"said": "failed", **describe(error, _names(folder))})
         return 1
@@ -98,12 +99,21 @@ def main() -> int:
     return 0
 
 
+def _check(folder: JobFolder) -> dict[str, Any]:
+    from pinetune.loop.methods import method_of
+
+    body = folder.read_body()
+    _, check = method_of(body["raw"])
+    return {"said": "checked", "warnings": check(body["raw"], folder.path, body["source"])}
+
+
 def _work(folder: JobFolder, orders: Orders, say: Callable[[Mapping[str, Any]], None]) -> dict[str, Any]:
     """Everything, from the body to the last word: finished or stopped."""
     from pinetune.loop.methods import method_of
 
     body = folder.read_body()
-    job = method_of(body["raw"])(body["raw"], folder.path, body["source"])
+    prepare, _ = method_of(body["raw"])
+    job = prepare(body["raw"], folder.path, body["source"])
     try:
         facts = {"hyperparameters": job.hyperparameters(), "settings": job.settings(), "warnings": job.warnings()}
         say({"said": "checked", **facts})

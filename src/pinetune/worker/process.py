@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 from pinetune.worker.folder import JobFolder, plainly
 
@@ -20,12 +20,12 @@ Word = dict[str, Any]  # what the child says: {"said": "checked" | "recorded" | 
 class Child:
     """Running from the start. Closing its input (as the worker's death does) ends it at once."""
 
-    def __init__(self, folder: JobFolder) -> None:
+    def __init__(self, folder: JobFolder, mode: Literal["check", "run"]) -> None:
         with plainly():
             log = folder.log_file.open("ab")
         with log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "pinetune.worker.child", str(folder.path)],
+                [sys.executable, "-m", "pinetune.worker.child", mode, str(folder.path)],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, start_new_session=True,
             )  # fmt: skip
         self.folder = folder

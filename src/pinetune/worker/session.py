@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Literal, ParamSpec, TypeVar
 
 from pinetune.errors import LeaseLost, MoveRefused, NotFound, PinetuneError, StoreError, TooLarge
 from pinetune.store import Job, Lease, Store
@@ -55,12 +55,12 @@ class Session:
             self._child.kill()
         self._heart.__exit__(kind, error, trace)
 
-    def start(self) -> tuple[Child, Word | None]:
+    def start(self, mode: Literal["check", "run"] = "run") -> tuple[Child, Word | None]:
         """A child, and what it said when it had checked the job if it is a warm one; the child before is gone for certain."""
         if self._child is not None:
             self._child.kill()
         warm = self.warm.take(self.job.id)
-        self._child = warm[0] if warm else self.insist(Child, self.folder)
+        self._child = warm[0] if warm else self.insist(Child, self.folder, mode)
         return self._child, warm[1] if warm else None
 
     def keep_warm(self, checked: Word) -> None:

@@ -11,7 +11,8 @@ def validate(session: Session) -> None:
     """Raises LeaseLost or Stopped."""
     if not session.ready():
         return
-    child, _ = session.start()
+    # With nothing else to do, the model is loaded at once and kept for the training that follows; beside a running job it is not.
+    child, _ = session.start("run" if session.warm.wanted.is_set() else "check")
     while True:
         word = child.hear(TICK)
         session.pause_requested()
@@ -28,5 +29,6 @@ def validate(session: Session) -> None:
             return
     warnings = [NewEvent(text, level="warn", key=f"check-{index}") for index, text in enumerate(word["warnings"])]
     session.insist(session.store.events.append, session.lease, warnings)
-    session.keep_warm(word)
+    if "settings" in word:
+        session.keep_warm(word)
     session.insist(session.store.jobs.validated, session.lease)
