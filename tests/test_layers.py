@@ -32,7 +32,7 @@ HEAVY = {
     "sqlalchemy": {"store"},
     "alembic": {"store"},
     "fsspec": {"store"},
-    "openai": {"judges", "evals"},
+    "openai": {"judges", "evals", "transfer"},
     "fastapi": {"api", "serving"},
     "starlette": {"api", "serving"},
     "uvicorn": {"cli"},
