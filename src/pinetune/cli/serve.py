@@ -52,8 +52,9 @@ def _programs(settings: Settings, serving_port: int, secret: str, store: Any) ->
         "PINETUNE_DATABASE_URL": settings.database_url,
         "PINETUNE_FILES_URL": settings.files_url,
     }
+    asks = {**environment, "PINETUNE_SERVING_URL": f"http://127.0.0.1:{serving_port}", "PINETUNE_SERVING_SECRET": secret}  # for evals
     return [
-        Program("worker", [*python, "worker", "--name", worker, "--supervised"], environment, mourn=lambda: store.leases.abandon(worker)),
+        Program("worker", [*python, "worker", "--name", worker, "--supervised"], asks, mourn=lambda: store.leases.abandon(worker)),
         Program("serving", [*python, "serving", "--port", str(serving_port)], {**environment, "PINETUNE_SERVING_SECRET": secret}),
     ]
 

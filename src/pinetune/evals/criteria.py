@@ -28,7 +28,7 @@ class Criterion:
     id: str
     kind: str
     threshold: float
-    grader: Grader
+    grader: Grader | None  # None: what was graded elsewhere
 
 
 class Criteria:
@@ -47,11 +47,12 @@ class Criteria:
     def grade(self, completion: Completion, item: Mapping[str, Any], position: int = 0) -> list[dict[str, Any]]:
         """One result a criterion, in their order. Raises BudgetSpent when there is no money left to ask judges with."""
         row = Row(index=position, messages=(), item=item)
-        return [_result(criterion, criterion.grader.grade(completion, row)) for criterion in self.list]
+        return [result_of(criterion, criterion.grader.grade(completion, row)) for criterion in self.list if criterion.grader is not None]
 
     def close(self) -> None:
         for criterion in self.list:
-            criterion.grader.close()
+            if criterion.grader is not None:
+                criterion.grader.close()
 
 
 def with_ids(definitions: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -93,8 +94,8 @@ def _build(definition: Mapping[str, Any], path: str, services: Services | None, 
     return Criterion(str(definition.get("id") or grader.name), str(plain["type"]), pass_threshold(parsed), grader)
 
 
-def _result(criterion: Criterion, grade: Grade) -> dict[str, Any]:
-    """`score` 0 and `passed` False beside an `error`: the hosted API's shape has no room for "could not grade"."""
+def result_of(criterion: Criterion, grade: Grade) -> dict[str, Any]:
+    """A grade as an entry of `results`. Could not grade is `score` 0 and `passed` False beside an `error`: clients want all three."""
     ok = grade.status == "ok"
     result: dict[str, Any] = {
         "name": criterion.id,

@@ -29,7 +29,7 @@ MAX_ATTEMPTS = 10  # claims of one run: what kills its workers would go on for e
 
 
 class Stopped(PinetuneError):
-    """The worker is told to end; the run goes back when its lease runs out, its items kept."""
+    """The worker is told to end; the run goes back to the queue, its items kept."""
 
 
 class EvalRunner:
@@ -66,10 +66,14 @@ class EvalRunner:
         log.info("%s: %s", run.id, run.status)
         try:
             self._run(run, lease)
-        except (LeaseLost, MoveRefused, NotFound, Stopped) as over:
+        except (LeaseLost, MoveRefused, NotFound) as over:
             log.info("%s: %s", run.id, over)
+        except Stopped:
+            self._give_back(lease)
         except StoreError as error:  # the lease runs out, and another try is made
             log.warning("%s: %s", run.id, error)
+        except Exception:
+            log.exception("%s", run.id)
         return True
 
     def _run(self, run: EvalRun, lease: Lease) -> None:
@@ -100,6 +104,13 @@ class EvalRunner:
             log.exception("%s", run.id)
             error = {"code": "server_error", "message": f"{type(fault).__name__}: {fault}"[:4000]}
         self._finish(run, evaluation, lease, error)
+
+    def _give_back(self, lease: Lease) -> None:
+        """At once to whoever looks for work next, instead of when the lease runs out."""
+        try:
+            self._store.eval_runs.renew(lease, -1.0)
+        except StoreError as error:
+            log.warning("%s: %s", lease.id, error)
 
     def _prepare(self, run: EvalRun, evaluation: Eval, stack: ExitStack) -> tuple[list[Case], Plan]:
         source = CreateRun.model_validate({"data_source": run.body["data_source"]}).data_source

@@ -16,6 +16,7 @@ from typing import Any, Literal
 from pinetune.runs.folder import RunFolder
 from pinetune.store import Job, Lease, NewEvent, NewModel, Store
 from pinetune.worker import metric_tree
+from pinetune.worker.job_evals import JobEvals
 
 # The store's own moves say these, at the moment they become true; or they speak of how the work was interrupted.
 TOLD_BY_THE_STORE = (
@@ -52,6 +53,7 @@ class Mirror:
                 self._judged[step] = self._judged.get(step, False) or _tells_evaluation(event.data)
         self._listed = {checkpoint.step for checkpoint in _all_checkpoints(store, job.id)}
         self._seen: tuple[Any, ...] = ()
+        self._evals = JobEvals(store, lease, job, run)
         self.rows: list[dict[str, Any]] = []
 
     def catch_up(self, *, ended: bool = False, list_last: bool = False) -> bool:
@@ -68,6 +70,7 @@ class Mirror:
         self._put_numbers()
         self._tell(folders, ended, list_last)
         self._drop_gone(folders)
+        self._evals.catch_up()
         self._seen = seen
         return True
 

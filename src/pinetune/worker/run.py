@@ -1,4 +1,4 @@
-"""The worker's two loops: one checks new jobs, so that a bad file is told at once; one trains, a job after the other."""
+"""The worker's loops: one checks new jobs, so that a bad file is told at once; one trains; one works on runs of evals."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pinetune.errors import LeaseLost, MoveRefused, NotFound, StoreError
 from pinetune.settings import Settings
 from pinetune.store import Store
+from pinetune.worker.eval_runs import EvalRunner
 from pinetune.worker.failures import describe
 from pinetune.worker.session import Session, Stopped
 from pinetune.worker.training import train
@@ -48,7 +49,7 @@ class Worker:
 
     def run(self) -> None:
         """Until `stopping` is set; a running job is then checkpointed and goes back to the queue."""
-        threads = [threading.Thread(target=loop) for loop in (self._check, self._train)]
+        threads = [threading.Thread(target=loop) for loop in (self._check, self._train, self._evaluate)]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -65,6 +66,13 @@ class Worker:
             if not self._one("queued", train):
                 self.warm.wanted.set()
                 self.warm.forget_old()
+                self.stopping.wait(self.pace.idle)
+
+    def _evaluate(self) -> None:
+        """Beside the job that trains: runs of evals mostly wait for models and judges that answer elsewhere."""
+        runner = EvalRunner(self.store, self.settings, self.name, self.stopping, lease_seconds=self.pace.lease)
+        while not self.stopping.is_set():
+            if not runner.one():
                 self.stopping.wait(self.pace.idle)
 
     def _one(self, state: str, work: Callable[[Session], None]) -> bool:
