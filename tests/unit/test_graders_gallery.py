@@ -26,6 +26,7 @@ from pinetune.graders.gallery import (
 from pinetune.graders.gallery.inline import source_of
 from pinetune.graders.gallery.kinds import KINDS, PYTHON_KINDS, describe, new_grader, settings
 from pinetune.graders.gallery.numbers import as_number, numbers_in
+from pinetune.graders.gallery.running import in_child, is_fair
 from pinetune.records import Completion, Row
 
 Grade = Callable[[dict[str, Any], dict[str, Any]], float]
@@ -197,6 +198,49 @@ def test_final_answer(answer: str, reference: Any, expected: float) -> None:
 )
 def test_program_answer(program: str, expected: float) -> None:
     assert value(program_answer.grade, program, "18") == expected
+
+
+# Programs that look for the reference answer where the grader keeps it, each by another way from an object to a frame.
+THIEVES = {
+    "the collector": "import numpy as np\ndef solution():\n    for o in np.testing._private.utils.gc.get_objects():\n"
+    "        if type(o) is dict and 'reference_answer' in o: return o['reference_answer']",
+    "a module behind an underscore": "import collections\nanswer = len(collections._sys._current_frames()) * 18",
+    "its own name for it": "import collections\nclass A: pass\nA()._sys = 1\nanswer = len(collections._sys.argv) * 0 + 18",
+    "a format's field": "def g():\n    yield '{0.gi_frame.f_back.f_locals}'.format(me)\nme = g()\nanswer = len(next(me)) * 0 + 18",
+    "a format in pieces": "answer = len(('{0.gi_fr' + 'ame}').format((x for x in []))) * 0 + 18",
+    "a getter": "import fractions\nanswer = fractions.operator.attrgetter('real')(18)",
+    "a pattern": "match (x for x in []):\n    case object(gi_frame=frame): answer = 18",
+    "a private module": "import numpy.testing._private.utils as utils\nanswer = 18",
+}
+
+
+@pytest.mark.parametrize("way", THIEVES)
+def test_a_program_that_reaches_for_frames_is_not_run(way: str) -> None:
+    assert value(program_answer.grade, THIEVES[way], "18") == 0.0
+    assert not is_fair(THIEVES[way], None)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "class Node:\n    def __init__(self):\n        self._next = None\n    def _last(self):\n        node = self\n"
+        "        while node._next: node = node._next\n        return node\nNode()._last()",
+        "from collections import namedtuple\nP = namedtuple('P', 'x')\nP(1)._replace(x=2)._asdict()",
+        "print('{:.2f} of {0}'.format(18))",
+        "import numpy as np\nnp.linalg.norm([3, 4])",
+        "match [18]:\n    case list(): pass",
+        "import os.path, sys\nsys.setrecursionlimit(3000)",
+    ],
+)
+def test_ordinary_code_is_fair(code: str) -> None:
+    assert is_fair(code, None)
+
+
+def test_the_child_that_runs_a_program_has_forgotten_the_row() -> None:
+    item = {"reference_answer": "18"}
+    assert in_child(lambda: len(item), 5.0) == 1
+    assert in_child(lambda: len(item), 5.0, (item,)) == 0
+    assert item == {"reference_answer": "18"}
 
 
 def test_a_program_may_not_run_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,6 +32,9 @@ PYTHONISH = {
     "    def __float__(self): return 0.0\ndef solution():\n    return Any()\nanswer = Any()\n```",
     "reads the item": "```python\ndef solution():\n    import sys\n    frame = sys._getframe()\n    while frame:\n"
     "        if 'item' in frame.f_locals: return frame.f_locals['item'].get('{field}')\n        frame = frame.f_back\n```",
+    "reads the item by a side door": "```python\nimport collections\ndef solution():\n    frame = collections._sys._getframe()\n"
+    "    while frame:\n        if 'item' in frame.f_locals: return frame.f_locals['item'].get('{field}')\n"
+    "        frame = frame.f_back\n```",
 }
 
 
@@ -44,7 +47,7 @@ class Subject:
     field: str
     reference: str
     wrong: str | None  # None where all rows have the same answer
-    commonest: str | None  # None where no answer occurs twice, or it is this row's own file's only one
+    commonest: str | None  # None where no answer occurs twice, or all are the same
     everything: Mapping[str, str]  # listings, the same for all rows
 
 
@@ -176,7 +179,7 @@ PROBES: dict[str, Probe] = {
 
 
 def listings(form: Form, rows: list[Row]) -> dict[str, str]:
-    """Answers of the file in one: all of them, and the 10 and 50 commonest where there are more than so many."""
+    """Answers of the file in one: all of them, and the 3, 10 and 50 commonest where there are more than so many."""
     counts: dict[str, int] = {}
     for row in rows:
         text = form.write(row)

@@ -32,14 +32,20 @@ for module in map(str, PRELOAD):
 
 
 def grade(sample: dict[str, Any], item: dict[str, Any]) -> float:
-    reference = as_number(item[ANSWER_FIELD])
-    if reference is None:
-        raise ValueError(f"item[{ANSWER_FIELD!r}] is no number: {item[ANSWER_FIELD]!r}")
+    reference_of(item)  # a row without one is told of, whatever the answer
     program = "" if overlong(sample, MAX_CHARS) else program_of(sample)
     if not program.strip() or not is_fair(program, MODULES):
         return 0.0
-    number = as_number(in_child(lambda: result_of(program), SECONDS))
-    return float(number is not None and close(number, reference, TOLERANCE, 1e-6))
+    number = as_number(in_child(lambda: result_of(program), SECONDS, (sample, item)))
+    # Read only now: a local variable would still be there in the child.
+    return float(number is not None and close(number, reference_of(item), TOLERANCE, 1e-6))
+
+
+def reference_of(item: dict[str, Any]) -> float:
+    reference = as_number(item[ANSWER_FIELD])
+    if reference is None:
+        raise ValueError(f"item[{ANSWER_FIELD!r}] is no number: {item[ANSWER_FIELD]!r}")
+    return reference
 
 
 def program_of(sample: dict[str, Any]) -> str:

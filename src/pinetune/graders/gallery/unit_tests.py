@@ -21,7 +21,7 @@ MAX_CHARS = 20_000  # longer answers score 0
 
 BARRED = frozenset((
     "os", "posix", "subprocess", "inspect", "gc", "ctypes", "builtins", "signal", "importlib", "multiprocessing",
-    "threading", "resource", "socket", "shutil", "pty", "faulthandler",
+    "threading", "resource", "socket", "shutil", "pty", "faulthandler", "traceback",
 ))  # fmt: skip
 OPERATORS = frozenset((
     "__eq__", "__ne__", "__lt__", "__le__", "__gt__", "__ge__", "__bool__", "__sub__", "__rsub__", "__abs__",
@@ -37,7 +37,7 @@ def grade(sample: dict[str, Any], item: dict[str, Any]) -> float:
     code = "" if overlong(sample, MAX_CHARS) else code_in(sample.get("output_text") or "")
     if not code.strip() or not is_fair(code, None, BARRED) or (not OWN_OPERATORS and own_operators(code)):
         return 0.0
-    passed = sum(in_child(lambda test=test: passes(code, prepare, test), SECONDS) is True for test in tests)  # type: ignore[misc]
+    passed = sum(in_child(lambda test=test: passes(code, prepare, test), SECONDS, (sample, item)) is True for test in tests)  # type: ignore[misc]
     return float(passed == len(tests)) if ALL_OR_NOTHING else passed / len(tests)
 
 
