@@ -1,0 +1,154 @@
+"""`pinetune vote MODEL`: several answers to each row, one of them taken, beside a single answer: is voting worth its samples?"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+from rich.console import Console
+
+from pinetune.errors import UserError
+
+if TYPE_CHECKING:
+    from pinetune.evals.several import SeveralReport
+    from pinetune.records import Group, Interval, Row
+
+
+def vote_command(
+    model: str,
+    data: Path,
+    *,
+    samples: int,
+    rule: str,
+    grader: Path | None,
+    reranker: Path | None,
+    temperature: float,
+    max_tokens: int | None,
+    thinking_budget: int | None,
+    rows: int | None,
+    answer_field: str | None,
+    seed: int,
+    unsafe_python: bool,
+    as_json: bool,
+) -> None:
+    """Sample, grade, vote, compare; print the table or one JSON object."""
+    from dataclasses import replace
+
+    from pinetune.cli.answering import answering
+    from pinetune.cli.grader_services import grader_services
+    from pinetune.data.rows import load_rows
+    from pinetune.evals.answer_rules import open_rule
+    from pinetune.evals.evaluate import evaluate
+    from pinetune.evals.several import GREEDY, judge_several
+    from pinetune.rollout.run import derive_seed, run_groups
+
+    found = load_rows(data, max_rows=None)[:rows]
+    if not found:
+        raise UserError(f"{data}: has no rows")
+    asked = answering(model, grader, max_tokens=max_tokens, thinking_budget=thinking_budget, answer_field=answer_field)
+    reading = open_rule(rule, unsafe_python=unsafe_python)
+    console = Console(stderr=True)
+    try:
+        with grader_services(asked.grader, asked.grader_file) as judging, console.status(f"{len(found)} rows x {samples} samples ..."):
+            built = asked.grader.build(unsafe_python=unsafe_python, services=judging.services(0))
+            try:
+                scorer = _scorer(reranker, found, data) if reranker else None
+                sampler = asked.sampler()
+                greedy = evaluate(
+                    found, sampler, built, params=replace(asked.params, temperature=0.0), seed=seed, name=GREEDY, **asked.evidence
+                )
+                params = replace(asked.params, temperature=temperature)
+                groups = run_groups(found, sampler, built, num_samples=samples, params=params, seed=derive_seed(seed, "vote"))
+                report = judge_several(groups, built, reading, greedy=greedy, scorer=scorer, **asked.evidence)
+            finally:
+                built.close()
+    finally:
+        reading.close()
+    if as_json:
+        typer.echo(json.dumps(as_object(report, groups), ensure_ascii=False))
+    else:
+        show(report, Console())
+
+
+def _scorer(folder: Path, rows: list[Row], data: Path) -> Any:
+    from pinetune.evals.reranking import refuse_trained_rows
+    from pinetune.models.reranker import open_reranker
+
+    reranker = open_reranker(folder, device="auto")
+    refuse_trained_rows(reranker.settings, rows, str(data))
+    return reranker.score_group
+
+
+def show(report: SeveralReport, console: Console) -> None:
+    """The table, what the paired tests say, and how far agreement can be trusted."""
+    from rich.table import Table
+
+    metrics = ["reward", *(name for name in ("top1", "top5", "mrr") if name in report.ways[0].metrics)]
+    table = Table(title=f"{report.num_samples} samples a row, rule {report.rule}, n={report.ways[0].reward.n}", title_justify="left")
+    for head in ("", *metrics):
+        table.add_column(head, justify="left" if not head else "right", no_wrap=True)
+    for way in report.ways:
+        table.add_row(way.name, *(_spread(way.reward if name == "reward" else way.metrics[name]) for name in metrics))
+    console.print(table)
+    console.print("\n".join(_lines(report)), highlight=False, soft_wrap=True)
+
+
+def _lines(report: SeveralReport) -> list[str]:
+    lines = [f"Reward minus that of {report.ways[0].name}, paired by row:"]
+    for name, found in report.against.items():
+        lines.append(f"  {name}: {_spread(found.reward.difference, sign='+')}, p {_p(found.reward.p_value)}")
+    lines.append("Reward of the vote where")
+    lines += [f"  {one.share:.0%} or more agree: {_spread(one.reward)} on {one.reward.n} rows" for one in report.agreement]
+    total = report.num_samples * len(report.votes)
+    if report.num_read < total:
+        lines.append(f"The rule read an answer in {report.num_read} of {total} samples.")
+    ungraded = ", ".join(f"{way.name} {way.num_ungraded}" for way in report.ways if way.num_ungraded)
+    if ungraded:
+        lines.append(f"Could not be graded: {ungraded}.")
+    return [*lines, "'best of n' knows the reference: no way of choosing among these samples can pass it."]
+
+
+def as_object(report: SeveralReport, groups: list[Group]) -> dict[str, Any]:
+    """Everything as one JSON object: ways, paired tests, agreement, and each row's vote."""
+    rows = [
+        {"row": group.row.index, "line": group.row.line, "answer": one.answer, "shown": one.shown, "share": one.share, "votes": one.votes}
+        for group, one in zip(groups, report.votes, strict=True)
+    ]
+    return {
+        "rule": report.rule,
+        "samples": report.num_samples,
+        "num_read": report.num_read,
+        "ways": {
+            way.name: {
+                "reward": _interval(way.reward),
+                **{name: _interval(number) for name, number in way.metrics.items()},
+                "num_ungraded": way.num_ungraded,
+            }
+            for way in report.ways
+        },
+        "baseline": report.ways[0].name,
+        "against_baseline": {
+            name: {
+                metric: {**_interval(paired.difference), "p_value": paired.p_value}
+                for metric, paired in {"reward": found.reward, **found.metrics}.items()
+            }
+            for name, found in report.against.items()
+        },
+        "agreement": [{"share": one.share, "reward": _interval(one.reward)} for one in report.agreement],
+        "rows": rows,
+    }
+
+
+def _interval(number: Interval) -> dict[str, Any]:
+    return {"value": number.value, "ci95": [number.low, number.high], "n": number.n}
+
+
+def _spread(number: Interval, sign: str = "") -> str:
+    between = " to " if sign else "-"
+    return f"{number.value:{sign}.2f} [{number.low:{sign}.2f}{between}{number.high:{sign}.2f}]"
+
+
+def _p(value: float) -> str:
+    return f"{value:.3f}" if value >= 0.001 else "< 0.001"
