@@ -32,9 +32,14 @@ class Program:
 
     def start(self) -> None:
         """In a session of its own, so that Ctrl-C reaches it through us; its input closes with our death, which it notices."""
+        self.close()
         environment = {**os.environ, **self.environment}
         self.process = subprocess.Popen(self.command, stdin=subprocess.PIPE, env=environment, start_new_session=True)
         self.started = time.monotonic()
+
+    def close(self) -> None:
+        if self.process is not None and self.process.stdin is not None:
+            self.process.stdin.close()
 
     def tell(self, number: int) -> None:
         if self.process is not None and self.process.poll() is None:
@@ -72,6 +77,7 @@ class Supervisor:
         for program in self.programs:
             if program.process is not None:
                 program.process.wait()
+            program.close()
 
     def _tell(self, number: int) -> None:
         for program in self.programs:
@@ -87,8 +93,15 @@ class Supervisor:
                     restart_at[program.name] = time.monotonic() + self._patience(program)
                     self._mourn(program)
                 if time.monotonic() >= restart_at[program.name]:
-                    del restart_at[program.name]
-                    program.start()
+                    self._restart(program, restart_at)
+
+    def _restart(self, program: Program, restart_at: dict[str, float]) -> None:
+        try:
+            program.start()
+            del restart_at[program.name]
+        except OSError as error:  # no memory, no process left: later perhaps
+            log.warning("%s cannot be started (%s); it is tried again in %.0f s", program.name, error, LONGEST_WAIT)
+            restart_at[program.name] = time.monotonic() + LONGEST_WAIT
 
     def _patience(self, program: Program) -> float:
         if time.monotonic() - program.started > HEALTHY:

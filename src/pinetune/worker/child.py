@@ -135,7 +135,8 @@ def _run(job: MethodJob, folder: JobFolder, recorder: ChildRecorder) -> dict[str
     try:
         state = job.run(run, recorder)
         if state.stop_reason == "stopped":
-            return {**stopped, "reason": "" if recorder.stop_requested() else recorder.warning}
+            warning = recorder.warning.replace("The same command goes on", "Resumed, the job goes on")
+            return {**stopped, "reason": "" if recorder.stop_requested() else warning}
         job.finish(run, recorder, state)
     except BudgetSpent as spent:
         return {**stopped, "reason": f"Paused: {spent}"}

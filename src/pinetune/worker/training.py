@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -106,6 +107,7 @@ def _succeed(session: Session, word: Mapping[str, Any], mirror: Mirror) -> None:
     model = session.insist(publish, store, run.adapter if word["adapter"] else run.model, job, "final")
     usage = _usage(mirror.rows, word)
     session.insist(store.jobs.succeed, lease, model, int(word["trained_tokens"]), [file], usage)
+    shutil.rmtree(run.checkpoints, ignore_errors=True)  # nothing will be resumed; what can be called was published
 
 
 def _stop(session: Session, word: Mapping[str, Any], mirror: Mirror) -> None:
