@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 OUT ?= demo-run
 
-.PHONY: demo demo-quick test check format clean
+.PHONY: demo demo-quick test clients check format clean
 
 demo: $(READY)  ## a real RFT job from dataset to expert model, with the evidence
 	$(BIN)/pinetune demo --out $(OUT)
@@ -21,6 +21,14 @@ check: $(READY)  ## format, lint, types, layers, fast tests
 
 test: $(READY)  ## everything a laptop can test
 	$(BIN)/pytest -m "not gpu"
+
+# Each client in a place of its own: they are tested against the server, not installed beside it.
+clients: $(READY)  ## the API's tests with older Python clients and with Node's, brought from their registries
+	@for version in 1.109.1 2.54.0; do test -x .venv-openai-$$version/bin/openai || { $(PYTHON) -m venv .venv-openai-$$version && \
+	  .venv-openai-$$version/bin/pip install -q --disable-pip-version-check openai==$$version; }; done
+	@! command -v npm >/dev/null || npm install --silent --no-fund --no-audit --prefix build/node openai@6.49.0
+	PINETUNE_TEST_OPENAI_PYTHONS=.venv-openai-1.109.1/bin/python:.venv-openai-2.54.0/bin/python \
+	  PINETUNE_TEST_OPENAI_NODE=$$(test -d build/node/node_modules/openai && echo $(CURDIR)/build/node) $(BIN)/pytest tests/api/test_api_other_clients.py
 
 format: $(READY)
 	$(BIN)/ruff format src tests benchmarks
