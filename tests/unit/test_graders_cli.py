@@ -19,6 +19,7 @@ from pinetune.errors import DataError, GraderError, UserError
 def files(tmp_path: Path) -> Path:
     (tmp_path / "grader.json").write_text(json.dumps(gene_grader_definition()))
     (tmp_path / "job.json").write_text(json.dumps({"model": "m", "method": {"reinforcement": {"grader": gene_grader_definition()}}}))
+    (tmp_path / "faulty_job.json").write_text(json.dumps({"method": {"reinforcement": {"grader": {"type": "pyton"}}}}))
     (tmp_path / "item.json").write_text('{"reference_answer": "TSC2"}')
     (tmp_path / "answer.txt").write_text('{"genes": ["TSC1", "TSC2"]}')
     (tmp_path / "broken.json").write_text('{\n"type": }')
@@ -65,7 +66,9 @@ def test_validate(files: Path) -> None:
         (("run", "absent.json", "--answer", "x"), GraderError, "absent.json: No such file or directory"),
         (("run", "broken.json", "--answer", "x"), GraderError, "broken.json:2: not valid JSON: Expecting value"),
         (("run", "grader.json", "--answer", "x", "--item", "list.json"), GraderError, "list.json: an item must be one JSON object"),
-        (("validate", "item.json"), GraderError, "grader.type: is missing"),
+        (("validate", "item.json"), GraderError, "item.json: grader.type: is missing"),
+        (("validate", "faulty_job.json"), GraderError, "faulty_job.json: method.reinforcement.grader.type: unknown grader type 'pyton'"),
+        (("run", "faulty_job.json", "--answer", "x"), GraderError, "faulty_job.json: method.reinforcement.grader.type: unknown"),
     ],
 )
 def test_bad_calls(files: Path, arguments: tuple[str, ...], kind: type[Exception], said: str) -> None:

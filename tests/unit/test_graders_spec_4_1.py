@@ -94,6 +94,7 @@ def test_text_similarity_by_cosine() -> None:
     [
         ({}, 0.25, 0.25),
         ({}, 7, 1.0),  # clipped to the default range
+        ({"range": None}, 7, 1.0),  # as echoes of the hosted product and its client's types have it
         ({}, -1, 0.0),
         ({"range": [0, 5]}, 4, 4.0),
         ({"range": [0, 5]}, 9, 5.0),

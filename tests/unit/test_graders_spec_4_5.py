@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
+import httpx
 import pytest
 from score_server import Handler, Reply, Server, answer, running, score
 
@@ -123,10 +124,22 @@ def test_silence_and_a_drip_end_at_the_time_limit(server: Server) -> None:
         done.set()
 
 
-def test_retry_after_is_heeded(server: Server) -> None:
-    server.replies = [answer(503, Retry_After="1"), score(1)]
-    assert grade(server).value == 1.0
-    assert server.seen[1][2] - server.seen[0][2] >= 0.9
+@pytest.mark.parametrize(
+    ("retry", "asked", "seconds"),
+    [
+        (0, None, 1.0),
+        (2, None, 4.0),
+        (0, "7", 7.0),
+        (2, "1", 4.0),
+        (0, "3600", 60.0),
+        (0, "soon", 1.0),
+        (0, "-5", 1.0),
+        (0, "9" * 400, 1.0),
+    ],
+)
+def test_pauses_double_and_retry_after_is_heeded(retry: int, asked: str | None, seconds: float) -> None:
+    grader = EndpointGrader(Endpoint(type="endpoint", url="http://127.0.0.1:9"), BuildOptions())
+    assert grader._pause(retry, httpx.Headers({} if asked is None else {"Retry-After": asked})) == seconds
 
 
 def test_rate_limit_is_requests_a_minute_evenly_spaced() -> None:
@@ -137,17 +150,29 @@ def test_rate_limit_is_requests_a_minute_evenly_spaced() -> None:
 
 
 def test_rate_limit_holds_for_all_threads_together(server: Server) -> None:
-    shape = Endpoint(type="endpoint", url=server.url, rate_limit=1200)  # one in 50 ms
+    shape = Endpoint(type="endpoint", url=server.url, rate_limit=60_000)
     grader = EndpointGrader(shape, BuildOptions())
+    grader._pace = pace = CountedPace(60_000)
     threads = [threading.Thread(target=grader.grade, args=(Completion((), (), (), "stop", "x"), Row(0, (), {}))) for _ in range(5)]
-    start = time.monotonic()
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert time.monotonic() - start >= 4 * 0.05 - 0.01
     grader.close()
-    assert len(server.seen) == 5
+    assert len(server.seen) == len(pace.starts) == 5
+    assert all(later - start >= 0.001 - 1e-9 for start, later in pairwise(pace.starts))
+
+
+class CountedPace(Pace):
+    """Keeps the places it gave."""
+
+    def __init__(self, per_minute: int) -> None:
+        super().__init__(per_minute)
+        self.starts: list[float] = []
+
+    def start(self, now: float) -> float:
+        self.starts.append(super().start(now))
+        return self.starts[-1]
 
 
 def test_a_payload_over_one_megabyte_is_not_sent(server: Server) -> None:

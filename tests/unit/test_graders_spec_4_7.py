@@ -84,6 +84,7 @@ def test_headers_inside_a_multi_are_hidden_too() -> None:
         ({**CHECK, "evaluation_metric": "bleu"}, "grader.evaluation_metric: unknown parameter 'evaluation_metric'"),
         ({"type": "text_similarity", "input": "a", "reference": "b", "evaluation_metric": "rouge"}, "grader.evaluation_metric: must be "),
         ({"type": "bleu"}, "grader.type: unknown grader type 'bleu'"),
+        ({"type": "multi", "graders": {}, "calculate_output": "1"}, "grader.graders: has too few entries: 0; it needs at least 1"),
         ({}, "grader.type: is missing"),
     ],
 )

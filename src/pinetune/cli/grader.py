@@ -53,7 +53,8 @@ def validate(grader_file: GraderFile, unsafe_python_graders: Unsafe = False, as_
     """Check a grader's definition without grading anything, and say what it is made of and where its python can run."""
     from pinetune.cli.grader_parts import describe_parts, part_line
 
-    grader, parts = describe_parts(read_grader(grader_file).definition, unsafe_python=unsafe_python_graders)
+    source = read_grader(grader_file)
+    grader, parts = describe_parts(source.definition, unsafe_python=unsafe_python_graders, where=source.where)
     if as_json:
         typer.echo(json.dumps({"valid": True, "name": grader, "parts": parts}, ensure_ascii=False))
         return

@@ -29,13 +29,14 @@ class GraderInput:
     definition: dict[str, Any]
     schema: Mapping[str, Any] | None = None
     own: Mapping[str, Any] = field(default_factory=dict)  # the job's "pinetune" section: where its judges are
+    where: str = "grader"  # file and JSON path of the definition, for complaints
 
     def build(self, *, unsafe_python: bool, services: Services | None = None) -> Grader:
         """Answers that are JSON are parsed for it (`sample.output_json`), as in `graders/run`."""
         from pinetune.graders.build import build_grader
 
         unsafe = unsafe_python or self.own.get("unsafe_python_graders") is True
-        return build_grader(self.definition, unsafe_python=unsafe, json_answers=True, services=services)
+        return build_grader(self.definition, unsafe_python=unsafe, json_answers=True, services=services, path=self.where)
 
 
 def read_grader(path: Path) -> GraderInput:
@@ -45,7 +46,7 @@ def read_grader(path: Path) -> GraderInput:
     reinforcement = method.get("reinforcement") if isinstance(method, dict) else None
     if "type" in body or not isinstance(reinforcement, dict):
         inner = body.get("grader")
-        return GraderInput(inner if isinstance(inner, dict) and "type" not in body else body)
+        return GraderInput(inner if isinstance(inner, dict) and "type" not in body else body, where=f"{path}: grader")
     if not isinstance(reinforcement.get("grader"), dict):
         raise GraderError(f"{path}: method.reinforcement.grader: is missing from this job body; add the grader")
     schema = None
@@ -53,7 +54,12 @@ def read_grader(path: Path) -> GraderInput:
     if isinstance(response_format, dict) and isinstance(response_format.get("json_schema"), dict):
         schema = response_format["json_schema"].get("schema")
     own = body.get("pinetune")
-    return GraderInput(reinforcement["grader"], schema if isinstance(schema, dict) else None, own if isinstance(own, dict) else {})
+    return GraderInput(
+        reinforcement["grader"],
+        schema if isinstance(schema, dict) else None,
+        own if isinstance(own, dict) else {},
+        f"{path}: method.reinforcement.grader",
+    )
 
 
 def read_row(data: Path, number: int) -> Row:

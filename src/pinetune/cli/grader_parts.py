@@ -16,13 +16,13 @@ SHOWN_FIELDS = ("operation", "evaluation_metric", "model", "calculate_output", "
 NOT_SHOWN = ("key", "type", "python")  # they stand in places of their own
 
 
-def describe_parts(definition: Mapping[str, Any], *, unsafe_python: bool) -> tuple[str, list[dict[str, Any]]]:
+def describe_parts(definition: Mapping[str, Any], *, unsafe_python: bool, where: str) -> tuple[str, list[dict[str, Any]]]:
     """The grader's name and its parts, a multi grader's own first.
 
     The definition alone is checked: no judge need be configured, and a host that cannot confine python is only told of.
     Raises: GraderError for a bad definition.
     """
-    grader = build_grader(definition, trusted=True, services=Services(ask=_nobody_asks, embed=_nobody_embeds))
+    grader = build_grader(definition, trusted=True, services=Services(ask=_nobody_asks, embed=_nobody_embeds), path=where)
     grader.close()
     return grader.name, list(_parts("", definition, unsafe_python))
 

@@ -34,6 +34,8 @@ def _is_branch(part: int | str) -> bool:
 def _said(fault: Any) -> str:
     if fault["type"] == "missing":
         return "is missing; add it"
+    if fault["type"] == "too_short":
+        return f"has too few entries: {fault['ctx']['actual_length']}; it needs at least {fault['ctx']['min_length']}"
     if fault["type"] == "literal_error":
         return f"must be {fault['ctx']['expected']}, not {brief(fault['input'])}"
     message = fault["msg"][0].lower() + fault["msg"][1:]

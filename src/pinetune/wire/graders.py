@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, field_validator
 
 from pinetune.wire.base import Wire
 
@@ -16,6 +16,9 @@ Operation = Literal["eq", "ne", "neq", "like", "ilike"]
 TextMetric = Literal[
     "fuzzy_match", "bleu", "gleu", "meteor", "cosine", "rouge_1", "rouge_2", "rouge_3", "rouge_4", "rouge_5", "rouge_l"
 ]  # fmt: skip
+
+
+UNIT = (0.0, 1.0)
 
 
 class Definition(Wire):
@@ -65,8 +68,13 @@ class ScoreModel(Definition):
     type: Literal["score_model"]
     model: str
     input: list[InputMessage]
-    range: tuple[float, float] = (0.0, 1.0)
+    range: tuple[float, float] = UNIT
     sampling_params: JudgeSampling | None = None
+
+    @field_validator("range", mode="before")
+    @classmethod
+    def _null_is_the_default(cls, value: Any) -> Any:
+        return UNIT if value is None else value
 
 
 class LabelModel(Definition):
