@@ -279,3 +279,19 @@ def test_another_projects_are_not_found(service: Service, client: OpenAI, http: 
     hidden = service.store.evals.create(other, {"data_source_config": {"type": "logs"}, "testing_criteria": [GRADER]})
     assert http.get(f"/evals/{hidden.id}").status_code == 404
     assert http.post(f"/evals/{hidden.id}/runs", json={"data_source": jsonl(ROWS)}).status_code == 404
+
+
+def test_metrics_and_comparison_of_runs(client: OpenAI, lenient: OpenAI, http: httpx.Client, work: Callable[[], None]) -> None:
+    made = new_eval(client, EXACT)
+    rows = [[{"item": {"answer": str(i)}, "sample": {"output_text": str(i % most)}} for i in range(8)] for most in (2, 8)]
+    first, second = (lenient.evals.runs.create(made.id, data_source=jsonl(each)).id for each in rows)
+    assert http.get(f"/pinetune/evals/{made.id}/runs/{first}/metrics").status_code == 400
+    work()
+    found = http.get(f"/pinetune/evals/{made.id}/runs/{first}/metrics").json()
+    assert (found["num_rows"], found["num_errored"], found["metrics"]["exact score"]["value"]) == (8, 0, 0.25)
+    assert found["metrics"]["passed"]["low"] < 0.25 < found["metrics"]["passed"]["high"]
+    both = http.get("/pinetune/evals/compare", params={"first": first, "second": second}).json()
+    passed = both["metrics"]["passed"]
+    assert (passed["first"], passed["second"], passed["difference"]["value"], passed["difference"]["n"]) == (0.25, 1.0, 0.75, 8)
+    assert passed["p_value"] == 2 / 2**6 and 0 < passed["smallest_difference"] < 1
+    assert http.get("/pinetune/evals/compare", params={"first": first, "second": "evalrun_none"}).status_code == 404

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from pinetune.api.routes import evals, evidence, files, graders, jobs, models, permissions, serving, uploads, webhooks
+from pinetune.api.routes import eval_measures, evals, evidence, files, graders, jobs, models, permissions, serving, uploads, webhooks
 
 # Each is mounted below /v1, behind the door of `auth`.
 TABLE: tuple[APIRouter, ...] = (
@@ -14,6 +14,7 @@ TABLE: tuple[APIRouter, ...] = (
     permissions.routes,
     graders.routes,
     evals.routes,
+    eval_measures.routes,
     models.routes,
     serving.routes,
     webhooks.routes,
