@@ -12,6 +12,7 @@ from pinetune import __version__
 from pinetune.cli.console import say_error
 from pinetune.cli.data import data_app
 from pinetune.cli.demo import demo_app
+from pinetune.cli.export import export_app
 from pinetune.cli.grader import grader_app
 from pinetune.cli.import_ import import_app
 from pinetune.cli.keys import keys_app
@@ -32,6 +33,7 @@ app.add_typer(demo_app, name="demo")
 app.add_typer(keys_app, name="keys")
 app.add_typer(rerank_app, name="rerank")
 app.add_typer(import_app, name="import")
+app.add_typer(export_app, name="export")
 
 
 @app.command()
