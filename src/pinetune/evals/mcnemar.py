@@ -41,4 +41,4 @@ def sign_test(up: int, down: int) -> float:
     if up == down:
         return 1.0
     tail = sum(math.comb(total, k) for k in range(least + 1))
-    return 2 * tail / 2**total  # whole numbers until here: Python divides them without overflow
+    return float(2 * tail / 2**total)  # whole numbers until here: Python divides them without overflow
