@@ -10,6 +10,7 @@ LAYERS = """
 __main__
 cli
 demo serving api worker transfer
+preflight
 loop
 reports
 evals
