@@ -54,6 +54,14 @@ def test_wrong_and_revoked_keys(locked: tuple[Service, str, str]) -> None:
             client.models.list()
 
 
+def test_revoking_the_last_key_locks_and_does_not_open(tmp_path: Path) -> None:
+    prepare(tmp_path)
+    with Store.open(Settings.read({}, home=tmp_path)) as store:
+        store.keys.revoke(store.keys.create("mine")[0].id)
+    with service_on(tmp_path) as service, service.http() as http:
+        assert http.get("/models").status_code == 401
+
+
 def test_what_belongs_to_another_project_is_not_there(locked: tuple[Service, str, str]) -> None:
     service, mine, other = locked
     with connect(service.url, mine) as owner, connect(service.url, other) as stranger:

@@ -117,3 +117,14 @@ def test_files_beyond_the_limit_leave_nothing(tmp_path: Path) -> None:
         assert len(client.files.list().data) == 1
         blobs = list((tmp_path / "files").rglob("*"))
         assert [path.stat().st_size for path in blobs if path.is_file()] == [1000]
+
+
+def test_senders_who_fall_silent_give_their_place_back(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pinetune.api.multipart.STALLED_SECONDS", 0.2)
+    before = service.store.files.list().items
+    head = b"POST /v1/files HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n"
+    with socket.create_connection(("127.0.0.1", int(service.url.rsplit(":", 1)[1])), timeout=30) as raw:
+        raw.sendall(head + b"Content-Type: multipart/form-data; boundary=b\r\n\r\n--b\r\n")
+        told = raw.makefile("rb").read()
+    assert told.startswith(b"HTTP/1.1 408 ") and b"upload_stalled" in told
+    assert service.store.files.list().items == before

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from api_server import GRADER, prepare
 
 PROGRAM = """
@@ -31,6 +32,7 @@ print([m for m in ("torch", "transformers", "peft", "polars", "matplotlib", "sci
 """
 
 
+@pytest.mark.slow
 def test_a_working_api_loads_nothing_heavy(tmp_path: Path) -> None:
     prepare(tmp_path)
     program = PROGRAM.replace("GRADER", repr(GRADER))

@@ -36,22 +36,25 @@ class Caller:
 
 
 class Doorkeeper:
-    """Knows whether keys are needed. The answer is kept for a second: it is asked at every request."""
+    """Knows whether keys are needed: from the first key on for ever, so that revoking the last one locks and does not open.
+
+    That there is none is believed for a second: it is asked at every request.
+    """
 
     def __init__(self, settings: Settings, store: Store) -> None:
         self._loopback = is_loopback(settings.host)
         self._store = store
         self._open_until = 0.0
+        self._closed = False
 
     async def needs_key(self) -> bool:
-        if not self._loopback:
+        if self._closed or not self._loopback:
             return True
         if time.monotonic() < self._open_until:
             return False
-        if await anyio.to_thread.run_sync(self._store.keys.any):
-            return True
+        self._closed = bool(await anyio.to_thread.run_sync(self._store.keys.list))
         self._open_until = time.monotonic() + ANY_KEY_SECONDS
-        return False
+        return self._closed
 
 
 def check_safe(settings: Settings, store: Store) -> None:

@@ -41,7 +41,7 @@ def show_job(job: Job, organization: str) -> JobObject:
         trained_tokens=job.trained_tokens,
         hyperparameters={name: hyper[name] for name in LEGACY},
         method=method,
-        error=JobError(**{"param": None, **job.error}) if job.error else None,
+        error=_error(job.error) if job.error else None,
         seed=job.seed,
         integrations=job.integrations or [],
         metadata=job.metadata,
@@ -81,6 +81,10 @@ def show_checkpoint(checkpoint: Checkpoint) -> CheckpointObject:
 
 def show_permission(permission: Permission) -> PermissionObject:
     return PermissionObject(id=permission.id, created_at=int(permission.created_at), project_id=permission.project)
+
+
+def _error(error: dict[str, Any]) -> JobError:
+    return JobError(code=str(error.get("code") or "unknown"), message=str(error.get("message") or ""), param=error.get("param"))
 
 
 def _method(job: Job) -> tuple[JobMethod, dict[str, Any]]:

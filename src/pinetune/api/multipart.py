@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import anyio
 import anyio.from_thread
 from fastapi import Request
 from python_multipart.exceptions import MultipartParseError
@@ -18,6 +19,7 @@ from pinetune.wire.errors import ApiProblem
 
 MAX_TEXT = 64 << 10  # of a part that is not a file
 MAX_PARTS = 100
+STALLED_SECONDS = 60.0  # a sender this silent gives its place to others
 NESTED = re.compile(r"(\w+)\[(\w+)\]")
 
 
@@ -27,11 +29,17 @@ def pull(request: Request) -> Iterator[bytes]:
 
     async def some() -> bytes:
         gathered, size = [], 0
-        async for piece in stream:
+        while size < CHUNK:
+            try:
+                with anyio.fail_after(STALLED_SECONDS):
+                    piece = await anext(stream, b"")
+            except TimeoutError:
+                text = f"No byte of the body came for {STALLED_SECONDS:g} seconds; send it again"
+                raise ApiProblem(408, text, code="upload_stalled") from None
+            if not piece:
+                break
             gathered.append(piece)
             size += len(piece)
-            if size >= CHUNK:
-                break
         return b"".join(gathered)
 
     while piece := anyio.from_thread.run(some):

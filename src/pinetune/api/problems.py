@@ -68,7 +68,7 @@ def answer(problem: ApiProblem) -> JSONResponse:
     headers = problem.headers()
     if problem.code in ("insufficient_quota", "storage_full"):  # clients would try these statuses again by themselves
         headers["x-should-retry"] = "false"
-    if problem.status == 413:  # the rest of the body is still to come, and nobody will read it
+    if problem.status in (408, 413):  # the rest of the body is still to come, and nobody will read it
         headers["Connection"] = "close"
     return JSONResponse(problem.body(), status_code=problem.status, headers=headers)
 

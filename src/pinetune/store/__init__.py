@@ -11,7 +11,7 @@ transaction: it happened as a whole or not at all. What comes out are frozen rec
 |---|---|---|
 | `projects` | create, get, list, ensure_default | |
 | `keys` | create -> (key, secret), check(secret), list, revoke, any | |
-| `files` | create, get, list, open, chunks, local_path, delete | set_status |
+| `files` | create (or stage, then keep or discard), get, list, open, chunks, local_path, delete | set_status |
 | `uploads` | create, get, add_part, complete, cancel | |
 | `jobs` | create(NewJob), get, list, request_pause, resume, cancel, counts | validated, update, paused, succeed, fail, release |
 | `leases` | | claim(worker, seconds) -> (job, lease), renew -> bool, expire, abandon(worker) |
