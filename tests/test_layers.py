@@ -14,7 +14,7 @@ preflight
 loop
 reports
 evals
-rollout bench
+rollout bench reading
 judges
 graders sampling training
 models sandbox store

@@ -16,7 +16,9 @@ from pinetune.cli.export import export_app
 from pinetune.cli.grader import grader_app
 from pinetune.cli.import_ import import_app
 from pinetune.cli.keys import keys_app
+from pinetune.cli.read import read
 from pinetune.cli.rerank import rerank_app
+from pinetune.cli.vote import vote
 from pinetune.errors import BudgetSpent, JobFailed, StoreError, UserError
 
 app = typer.Typer(
@@ -32,6 +34,8 @@ app.add_typer(grader_app, name="grader")
 app.add_typer(demo_app, name="demo")
 app.add_typer(keys_app, name="keys")
 app.add_typer(rerank_app, name="rerank")
+app.command()(read)
+app.command()(vote)
 app.add_typer(import_app, name="import")
 app.add_typer(export_app, name="export")
 
@@ -108,40 +112,6 @@ def chat(
     from pinetune.cli.chat import chat_command
 
     chat_command(model, message, max_tokens, temperature, seed)
-
-
-@app.command()
-def vote(
-    model: Annotated[str, typer.Argument(help="a run folder (brings its grader and sampling), a model folder, or a hub id")],
-    data: Annotated[Path, typer.Option(help="rows to answer")],
-    samples: Annotated[int, typer.Option(min=2, help="answers a row")] = 16,
-    rule: Annotated[
-        str,
-        typer.Option(
-            help="what counts as the same answer: text, json:FIELD, first, number, last_number, choice, program, borda, reciprocal"
-        ),
-    ] = "text",
-    grader: Annotated[Path | None, typer.Option(help="a grader in OpenAI's JSON, or a job body; default: that of the run")] = None,
-    reranker: Annotated[Path | None, typer.Option(help="a folder made by pinetune rerank train: its pick is judged too")] = None,
-    temperature: Annotated[
-        float, typer.Option(min=0.0, max=2.0, help="of the samples; the single answer they are compared with has 0")
-    ] = 1.0,
-    max_tokens: Annotated[int | None, typer.Option(min=1, help="longest answer, thinking included; default: the run's, else 512")] = None,
-    thinking_budget: Annotated[int | None, typer.Option(min=0, help="most thinking tokens; default: the run's, else 3/4 of them")] = None,
-    rows: Annotated[int | None, typer.Option(min=1, help="only the first rows")] = None,
-    answer_field: Annotated[str | None, typer.Option(help="field of the reference answer; default: found by its usual names")] = None,
-    seed: Annotated[int, typer.Option(help="fixes the samples")] = 0,
-    unsafe_python_graders: Annotated[bool, typer.Option(help="run python graders and programs unconfined")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="one JSON object, for programs")] = False,
-) -> None:
-    """Several answers to each row: is a majority vote, or the best by a reranker, better than one answer?"""
-    from pinetune.cli.vote import vote_command
-
-    vote_command(
-        model, data, samples=samples, rule=rule, grader=grader, reranker=reranker, temperature=temperature, max_tokens=max_tokens,
-        thinking_budget=thinking_budget, rows=rows, answer_field=answer_field, seed=seed, unsafe_python=unsafe_python_graders,
-        as_json=as_json,
-    )  # fmt: skip
 
 
 @app.command()

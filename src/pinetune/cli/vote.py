@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -14,6 +14,37 @@ from pinetune.errors import UserError
 if TYPE_CHECKING:
     from pinetune.evals.several import SeveralReport
     from pinetune.records import Group, Interval, Row
+
+
+def vote(
+    model: Annotated[str, typer.Argument(help="a run folder (brings its grader and sampling), a model folder, or a hub id")],
+    data: Annotated[Path, typer.Option(help="rows to answer")],
+    samples: Annotated[int, typer.Option(min=2, help="answers a row")] = 16,
+    rule: Annotated[
+        str,
+        typer.Option(
+            help="what counts as the same answer: text, json:FIELD, first, number, last_number, choice, program, borda, reciprocal"
+        ),
+    ] = "text",
+    grader: Annotated[Path | None, typer.Option(help="a grader in OpenAI's JSON, or a job body; default: that of the run")] = None,
+    reranker: Annotated[Path | None, typer.Option(help="a folder made by pinetune rerank train: its pick is judged too")] = None,
+    temperature: Annotated[
+        float, typer.Option(min=0.0, max=2.0, help="of the samples; the single answer they are compared with has 0")
+    ] = 1.0,
+    max_tokens: Annotated[int | None, typer.Option(min=1, help="longest answer, thinking included; default: the run's, else 512")] = None,
+    thinking_budget: Annotated[int | None, typer.Option(min=0, help="most thinking tokens; default: the run's, else 3/4 of them")] = None,
+    rows: Annotated[int | None, typer.Option(min=1, help="only the first rows")] = None,
+    answer_field: Annotated[str | None, typer.Option(help="field of the reference answer; default: found by its usual names")] = None,
+    seed: Annotated[int, typer.Option(help="fixes the samples")] = 0,
+    unsafe_python_graders: Annotated[bool, typer.Option(help="run python graders and programs unconfined")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="one JSON object, for programs")] = False,
+) -> None:
+    """Several answers to each row: is a majority vote, or the best by a reranker, better than one answer?"""
+    vote_command(
+        model, data, samples=samples, rule=rule, grader=grader, reranker=reranker, temperature=temperature, max_tokens=max_tokens,
+        thinking_budget=thinking_budget, rows=rows, answer_field=answer_field, seed=seed, unsafe_python=unsafe_python_graders,
+        as_json=as_json,
+    )  # fmt: skip
 
 
 def vote_command(

@@ -8,6 +8,7 @@
     evals/              step-00020.json: held-out reports with every answer; also base, tuned, ranker, ...
     checkpoints/        step-00020/: weights, optimizer, random state
     judges.sqlite       what judges used so far
+    marks.jsonl         experts' verdicts on answers (reading.marks)
     model/  adapter/    the finished weights
     report.html  report/*.png  summary.json
 
@@ -47,6 +48,7 @@ class RunFolder:
         self.evals = self.path / "evals"
         self.checkpoints = self.path / "checkpoints"
         self.judges_file = self.path / "judges.sqlite"
+        self.marks_file = self.path / "marks.jsonl"
         self.model = self.path / "model"
         self.adapter = self.path / "adapter"
         self.report_file = self.path / "report.html"
