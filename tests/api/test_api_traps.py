@@ -144,6 +144,7 @@ def test_metrics_count_routes_not_paths(service: Service, http: httpx.Client) ->
     assert 'pinetune_requests_total{method="GET",route="/v1/files/{file_id}",status="404"}' in text
     assert "file-none" not in text
     assert 'pinetune_jobs{status="running"}' in text and "pinetune_queue_jobs" in text
+    assert f"pinetune_job_events {service.store.events.count():.1f}" in text
 
 
 ENDPOINTS = """
@@ -176,6 +177,13 @@ POST /uploads/{}/cancel
 GET POST /fine_tuning/checkpoints/{}/permissions
 DELETE /fine_tuning/checkpoints/{}/permissions/{}
 POST /embeddings
+GET POST /evals
+GET POST DELETE /evals/{}
+GET POST /evals/{}/runs
+GET POST DELETE /evals/{}/runs/{}
+POST /evals/{}/runs/{}/cancel
+GET /evals/{}/runs/{}/output_items
+GET /evals/{}/runs/{}/output_items/{}
 """
 
 

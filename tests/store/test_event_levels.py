@@ -14,3 +14,4 @@ def test_only_the_levels_asked_for(store: Store, new_job: Callable[..., NewJob])
     assert ([event.message for event in first.items], first.has_more) == (["four", "three"], True)
     rest = store.events.list(job.id, levels=("warn", "error"), after=first.items[-1].id)
     assert ([event.message for event in rest.items], rest.has_more) == (["one"], False)
+    assert store.events.count() == 6  # with the two of its creation

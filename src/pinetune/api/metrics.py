@@ -47,6 +47,7 @@ class _Stored:
         waiting = counts.get("validating_files", 0) + counts.get("queued", 0)
         yield jobs
         yield GaugeMetricFamily("pinetune_queue_jobs", "Fine-tuning jobs that wait for a worker or are being validated", value=waiting)
+        yield GaugeMetricFamily("pinetune_job_events", "Events of all fine-tuning jobs together", value=self._store.events.count())
 
     def describe(self) -> Iterable[Metric]:
         return []

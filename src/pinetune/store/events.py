@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, func, insert, select, update
 
 from pinetune.errors import LeaseLost, NotFound
 from pinetune.store import ids
@@ -42,6 +42,11 @@ class Events:
             scope = [EVENTS.c.job_id == job_id]
             filters = [EVENTS.c.level.in_(levels)] if levels else []
             return page(connection, EVENTS, Event, scope=scope, filters=filters, after=after, limit=limit, order=order, by=("position",))
+
+    def count(self) -> int:
+        """Of all jobs together."""
+        with self._db.read() as connection:
+            return int(connection.execute(select(func.coalesce(func.sum(JOBS.c.last_position), 0))).scalar_one())
 
     def since(self, job_id: str, position: int, limit: int = 1000) -> tuple[Event, ...]:
         """Events after `position` (0 = all) in their order: for whoever follows a job."""
