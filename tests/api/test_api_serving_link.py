@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from api_server import Service, connect, listening, service_on
 from fastapi import FastAPI, Request
@@ -41,11 +42,11 @@ class FakeServing:
             return JSONResponse(
                 {"object": "list", "data": [], "first_id": None, "last_id": None, "has_more": False}, headers={"x-own": "1"}
             )
-        return StreamingResponse(self.words(), media_type="text/event-stream")
+        return StreamingResponse(self.words(20 if b'"few"' in body else 1000), media_type="text/event-stream")
 
-    async def words(self) -> AsyncIterator[str]:
+    async def words(self, number: int) -> AsyncIterator[str]:
         try:
-            for i in range(1000):
+            for i in range(number):
                 yield CHUNK % i
                 await asyncio.sleep(0.005)
         finally:
@@ -100,6 +101,20 @@ def test_streams_pass_through_and_end_with_the_caller(linked: Service, serving: 
         stream.close()
     assert words == ["0", "1", "2"]
     serving.wait_left(1)
+
+
+@pytest.mark.slow
+def test_two_hundred_streams_at_once_lose_nothing(linked: Service) -> None:
+    async def ask(http: httpx.AsyncClient) -> int:
+        async with http.stream("POST", "/chat/completions", content=b'{"model": "few","stream":true}') as reply:
+            return (await reply.aread()).count(b"data: ")
+
+    async def all_of_them() -> list[int]:
+        limits = httpx.Limits(max_connections=None)
+        async with httpx.AsyncClient(base_url=f"{linked.url}/v1", timeout=120, limits=limits) as http:
+            return await asyncio.gather(*(ask(http) for _ in range(200)))
+
+    assert asyncio.run(all_of_them()) == [20] * 200
 
 
 def test_callers_who_leave_before_the_reply_are_noticed(linked: Service, serving: FakeServing) -> None:
