@@ -19,6 +19,10 @@ from pinetune.errors import DataError, GraderError, UserError
 def files(tmp_path: Path) -> Path:
     (tmp_path / "grader.json").write_text(json.dumps(gene_grader_definition()))
     (tmp_path / "job.json").write_text(json.dumps({"model": "m", "method": {"reinforcement": {"grader": gene_grader_definition()}}}))
+    (tmp_path / "rows.jsonl").write_text('{"messages": [{"role": "user", "content": "q"}], "answer": "a"}\n')
+    judge = {"type": "score_model", "input": [{"role": "user", "content": "x"}]}
+    (tmp_path / "no_model.json").write_text(json.dumps({"type": "multi", "graders": {"a": judge}, "calculate_output": "a"}))
+    (tmp_path / "no_part.json").write_text('{"type": "multi", "graders": {"a": "x"}, "calculate_output": "a"}')
     (tmp_path / "faulty_job.json").write_text(json.dumps({"method": {"reinforcement": {"grader": {"type": "pyton"}}}}))
     (tmp_path / "item.json").write_text('{"reference_answer": "TSC2"}')
     (tmp_path / "answer.txt").write_text('{"genes": ["TSC1", "TSC2"]}')
@@ -67,6 +71,9 @@ def test_validate(files: Path) -> None:
         (("run", "broken.json", "--answer", "x"), GraderError, "broken.json:2: not valid JSON: Expecting value"),
         (("run", "grader.json", "--answer", "x", "--item", "list.json"), GraderError, "list.json: an item must be one JSON object"),
         (("validate", "item.json"), GraderError, "item.json: grader.type: is missing"),
+        (("run", "no_model.json", "--answer", "x"), GraderError, "no_model.json: grader.graders.a.model: is missing; add it"),
+        (("test", "no_model.json", "--data", "rows.jsonl"), GraderError, "no_model.json: grader.graders.a.model: is missing; add it"),
+        (("run", "no_part.json", "--answer", "x"), GraderError, "no_part.json: grader.graders.a: must be a JSON object such as"),
         (("validate", "faulty_job.json"), GraderError, "faulty_job.json: method.reinforcement.grader.type: unknown grader type 'pyton'"),
         (("run", "faulty_job.json", "--answer", "x"), GraderError, "faulty_job.json: method.reinforcement.grader.type: unknown"),
     ],

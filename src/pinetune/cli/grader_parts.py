@@ -22,9 +22,14 @@ def describe_parts(definition: Mapping[str, Any], *, unsafe_python: bool, where:
     The definition alone is checked: no judge need be configured, and a host that cannot confine python is only told of.
     Raises: GraderError for a bad definition.
     """
+    return check_definition(definition, where), list(_parts("", definition, unsafe_python))
+
+
+def check_definition(definition: Mapping[str, Any], where: str) -> str:
+    """The grader's name; raises GraderError for a bad definition, whatever this host can run and whoever judges."""
     grader = build_grader(definition, trusted=True, services=Services(ask=_nobody_asks, embed=_nobody_embeds), path=where)
     grader.close()
-    return grader.name, list(_parts("", definition, unsafe_python))
+    return grader.name
 
 
 def part_line(part: Mapping[str, Any]) -> str:

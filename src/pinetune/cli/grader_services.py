@@ -28,15 +28,17 @@ class Judging:
 def grader_services(source: GraderInput, file: Path) -> Iterator[Judging]:
     """What the grader may ask, open until the block ends.
 
-    Raises: UserError where a judge of this grader cannot be asked at all.
+    Raises: GraderError for a bad definition, UserError where a judge of this grader cannot be asked at all.
     """
     from pydantic import ValidationError
 
+    from pinetune.cli.grader_parts import check_definition
     from pinetune.graders.ask import with_repeat
     from pinetune.loop.judging import check_judges, judge_service
     from pinetune.wire.base import complaints
     from pinetune.wire.fine_tuning import PinetuneOptions
 
+    check_definition(source.definition, source.where)
     try:
         own = PinetuneOptions.model_validate(source.own)
     except ValidationError as error:
