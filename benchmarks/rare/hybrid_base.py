@@ -1,8 +1,9 @@
-"""Makes the hybrid job's base: a small model that can read the candidates' digits and sort by those it picks; no medicine.
+"""Makes the hybrid job's base: a small model that can read the aspects' lists and count those it picks; no medicine.
 
-    python benchmarks/rare/hybrid_base.py --out runs/rare/hybrid-base --steps 3000
+    python benchmarks/rare/hybrid_base.py --out runs/rare/hybrid-first
+    python benchmarks/rare/hybrid_base.py --start runs/rare/hybrid-first --out runs/rare/hybrid-base
 
-Its texts are made up (random genes, findings and digits: `hybrid_texts.made_up`), so it has seen no case and no evidence;
+Its texts are made up (random genes, findings and evidence: `hybrid_texts.made_up`), so it has seen no case and no evidence;
 it picks the aspects it looks at blindly.
 """
 
@@ -11,28 +12,33 @@ from __future__ import annotations
 import argparse
 import random
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import torch
-from aspects import ASPECTS, diseases_of
-from hybrid_texts import made_up, pick, prompt_text, reasoning_text
-from pretrain import Document, Recipe, chat_document, new_model, packed, pretrain, save
+from aspects import NUM_CANDIDATES, diseases_of
+from hybrid_texts import LOOKED_AT, made_up, pick, prompt_text, reasoning_text
+from pretrain import Recipe, group_of, new_model, pretrain, save
 from tables import labels
 from tokenizers import AddedToken
 
-from pinetune.demo.tokenizer import train_tokenizer
+from pinetune.demo.tokenizer import END_THINK, train_tokenizer
+from pinetune.records import TrainSample
+from pinetune.training.forward import PolicyForward, completion_targets
 
 MOST_WORDS = 1500
-REPLIES = 6
-# From this share of the steps on, the share of each source: ranking 2-4, 4-10 and 12-20 candidates.
-STAGES = [(0.0, {0: 0.8, 1: 0.2}), (0.1, {0: 0.2, 1: 0.6, 2: 0.2}), (0.3, {1: 0.2, 2: 0.8})]
-RECIPE = Recipe(hidden_size=128, num_layers=3, num_heads=4, intermediate_size=384)
+REPLIES = 8
+# From this share of the steps on, prompts a step of each source: texts that look at one aspect, and at any number.
+STAGES = [(0.0, {0: 3}), (0.2, {1: 3})]
+NUMBERS = [f" {number}=" for number in range(1, NUM_CANDIDATES + 1)]
+RECIPE = Recipe(hidden_size=128, num_layers=4, num_heads=4, intermediate_size=384)
 
 
 def make_tokenizer(genes: list[str], rng: random.Random) -> Any:
-    """The miniature's tokenizer over these texts; a gene, and an aspect with its digit, are one token each."""
+    """The miniature's tokenizer over these texts; a gene is one token."""
     words = Counter(word for label in labels().values() for word in label.split())
     texts = [f"a {word}" for word, _ in words.most_common(MOST_WORDS)] * 2
     texts += [f'{gene}\n["{gene}"]' for gene in genes]
@@ -42,55 +48,83 @@ def make_tokenizer(genes: list[str], rng: random.Random) -> Any:
         texts.append(reasoning_text(ranked, pick(rng)))
         texts.append(prompt_text(case, ranked[:2]))
     tokenizer = train_tokenizer(texts)
-    marks = [f" {name}{digit}" for name in ASPECTS for digit in range(10)]
+    marks = list(NUMBERS)
     marks += [gene for gene in genes if len(tokenizer(gene, add_special_tokens=False)["input_ids"]) > 1]
     tokenizer.add_tokens([AddedToken(mark, special=False, normalized=False) for mark in marks])
     return tokenizer
 
 
-def ranking_documents(tokenizer: Any, genes: list[str], terms: list[str], rng: random.Random, num: tuple[int, int]) -> Iterator[Document]:
-    """Endless made-up cases with `num` candidates (least, most), each ranked REPLIES times: a prompt is long, a reply short."""
-    while True:
-        case, ranked = made_up(genes, terms, rng, rng.randint(*num))
-        turns = [prompt_text(case, ranked)]
-        for _ in range(REPLIES):
-            turns += [reasoning_text(ranked, pick(rng)), "Again."]
-        yield chat_document(tokenizer, turns[:-1])
+def ranking_groups(tokenizer: Any, genes: list[str], terms: list[str], rng: random.Random, most: int) -> Iterator[list[TrainSample]]:
+    """Endless made-up cases, each ranked REPLIES times by at most `most` aspects: a prompt is long, a reply short."""
+    for number in count():
+        case, ranked = made_up(genes, terms, rng)
+        replies = [reasoning_text(ranked, pick(rng, most)) for _ in range(REPLIES)]
+        yield group_of(tokenizer, number, prompt_text(case, ranked), replies)
+
+
+def right_places(model: Any, tokenizer: Any, groups: list[list[TrainSample]]) -> str:
+    """Share right of greedy decoding, given the right text before: the order's numbers, genes in the thinking and in the answer."""
+    numbers = torch.tensor(tokenizer.convert_tokens_to_ids(NUMBERS))
+    genes = torch.tensor(tokenizer.convert_tokens_to_ids(sorted(diseases_of())))
+    order, end = tokenizer.convert_tokens_to_ids(["order", END_THINK])
+    forward = PolicyForward(model)
+    batch = [tuple(group) for group in groups]
+    with torch.no_grad():
+        guess = forward.head.logits(forward.completions(batch)).argmax(-1)
+    targets = completion_targets(batch, guess.device)
+    part = torch.tensor([_part(s.completion_ids, t, order, end) for group in groups for s in group for t in range(len(s.completion_ids))])
+    right = (guess == targets).float()
+    is_gene = torch.isin(targets, genes)
+    kinds = {
+        "lists": is_gene & (part == 0),
+        "order's numbers": torch.isin(targets, numbers) & (part == 1),
+        "order's genes": is_gene & (part == 1),
+        "answer": is_gene & (part == 2),
+    }
+    return "right in " + ", ".join(f"{name} {right[kind].mean():.3f}" for name, kind in kinds.items())
+
+
+def _part(ids: Sequence[int], place: int, order: int, end: int) -> int:
+    """0 = before the order, 1 = in it, 2 = in the answer."""
+    return int(place >= ids.index(order)) + int(place >= ids.index(end))
 
 
 def kindred_embeddings(model: Any, tokenizer: Any, genes: list[str]) -> None:
-    """Start tokens of one kind near each other: genes share a direction, and an aspect's digits its name's, by their size.
+    """Start all genes near each other, with a direction in common, and all numbers.
 
     From independent random embeddings a model has no way to attend to "any gene" until it has learned what 4,875 tokens
     have in common, one by one.
     """
     weight = model.model.embed_tokens.weight
     with torch.no_grad():
-        kin = torch.randn(len(ASPECTS) + 2, weight.shape[1]) * weight.shape[1] ** -0.5
-        weight[tokenizer.convert_tokens_to_ids(genes)] += kin[-1]
-        for i, name in enumerate(ASPECTS):
-            for word in (name, f" {name}"):
-                ids = tokenizer(word, add_special_tokens=False)["input_ids"]
-                if len(ids) == 1:
-                    weight[ids[0]] += kin[i]
-            for digit in range(10):
-                weight[tokenizer.convert_tokens_to_ids(f" {name}{digit}")] = kin[i] + (digit / 4.5 - 1) * (kin[-2] + kin[i])
+        for kind in (genes, NUMBERS):
+            weight[tokenizer.convert_tokens_to_ids(kind)] += torch.randn(weight.shape[1]) * weight.shape[1] ** -0.5
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--steps", type=int, default=1200)
+    parser.add_argument("--start", type=Path, help="go on from the weights of this folder, with fresh rates and all aspects at once")
     args = parser.parse_args()
+    recipe = replace(RECIPE, steps=args.steps)
     genes, terms = sorted(diseases_of()), sorted(labels())
-    rng = random.Random(f"hybrid {RECIPE.seed}")
+    rng = random.Random(f"hybrid {recipe.seed}")
     tokenizer = make_tokenizer(genes, rng)
-    model = new_model(RECIPE, tokenizer)
+    if args.start:
+        rng = random.Random(f"hybrid {recipe.seed} {args.start}")  # new cases
+    model = new_model(recipe, tokenizer)
     kindred_embeddings(model, tokenizer, genes)
-    print(f"{model.num_parameters():,} parameters, {len(tokenizer):,} tokens")
-    sources = [packed(ranking_documents(tokenizer, genes, terms, rng, num), RECIPE.row_tokens) for num in ((2, 4), (4, 10), (12, 20))]
-    facts = pretrain(model, sources, STAGES, RECIPE, args.steps)
-    save(model, tokenizer, args.out, RECIPE, facts)
+    if args.start:
+        model.load_state_dict(type(model).from_pretrained(args.start).state_dict())
+    stages = [(0.0, STAGES[-1][1])] if args.start else STAGES
+    print(f"{model.num_parameters():,} parameters, {len(tokenizer):,} tokens", flush=True)
+    most = max(LOOKED_AT)
+    sources = [ranking_groups(tokenizer, genes, terms, rng, number) for number in (1, most)]
+    held_out = ranking_groups(tokenizer, genes, terms, random.Random("check"), most)
+    checked = [next(held_out) for _ in range(16)]
+    facts = pretrain(model, sources, stages, recipe, lambda: right_places(model, tokenizer, checked))
+    save(model, tokenizer, args.out, recipe, facts)
 
 
 if __name__ == "__main__":

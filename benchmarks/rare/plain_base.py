@@ -1,6 +1,6 @@
 """Makes the plain job's base: a small model that has read part of the public gene-finding tables (see plain_texts.py).
 
-    python benchmarks/rare/plain_base.py --out runs/rare/plain-base --steps 8000
+    python benchmarks/rare/plain_base.py --out runs/rare/plain-base --steps 1500
 
 It has seen no case. The facts cover all genes, those of the held-out cases too, as a general model has read the literature.
 """
@@ -11,19 +11,23 @@ import argparse
 import json
 import random
 from collections.abc import Iterator
+from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import torch
 from plain_texts import genes, holders, lookup_line, made_up_chat
-from pretrain import IGNORE, Document, Recipe, chat_document, new_model, packed, pretrain, save
+from pretrain import Recipe, group_of, new_model, pretrain, save, shuffled, text_sample
 from tokenizers import AddedToken
 
 from pinetune.demo.tokenizer import END, train_tokenizer
+from pinetune.records import TrainSample
 
-RECIPE = Recipe(hidden_size=160, num_layers=4, num_heads=4, intermediate_size=480, head_dim=40, row_tokens=512, rows_per_step=6)
+RECIPE = Recipe(hidden_size=160, num_layers=4, num_heads=4, intermediate_size=480, head_dim=40)
+# From this share of the steps on, texts a step of each source: facts alone, then warm-up chats with facts among them.
+STAGES = [(0.0, {0: 12}), (0.6, {0: 5, 1: 8})]
 LINES = 12  # findings looked up in one fact text
-FACTS_ALONE = 0.6  # of the steps, before the first warm-up text
 
 
 def make_tokenizer(rng: random.Random) -> Any:
@@ -35,24 +39,25 @@ def make_tokenizer(rng: random.Random) -> Any:
     return tokenizer
 
 
-def fact_documents(tokenizer: Any, rng: random.Random) -> Iterator[Document]:
+def fact_groups(tokenizer: Any, rng: random.Random) -> Iterator[list[TrainSample]]:
     """Endless passes over the facts, LINES a text; which finding comes next is not trained, what is known of it is."""
-    end = tokenizer.convert_tokens_to_ids(END)
-    parts = {}
+    parts = []
     for finding in holders():
         head = tokenizer(f"- {finding}", add_special_tokens=False)["input_ids"]
-        tail = tokenizer(lookup_line(finding) + "\n", add_special_tokens=False)["input_ids"][len(head) :]
-        parts[finding] = (head + tail, [IGNORE] * len(head) + tail)
-    while True:
-        order = rng.sample(list(parts), len(parts))
-        for i in range(0, len(order), LINES):
-            chosen = [parts[finding] for finding in order[i : i + LINES]]
-            yield [t for ids, _ in chosen for t in ids] + [end], [t for _, labels in chosen for t in labels] + [IGNORE]
+        line = tokenizer(lookup_line(finding) + "\n", add_special_tokens=False)["input_ids"]
+        parts.append((line, [False] * len(head) + [True] * (len(line) - len(head))))
+    end = tokenizer.convert_tokens_to_ids(END)
+    order = shuffled(parts, rng)
+    for number in count():
+        chosen = [next(order) for _ in range(LINES)]
+        ids = [token for line, _ in chosen for token in line]
+        yield [text_sample(number, [end], ids, [wanted for _, mask in chosen for wanted in mask])]
 
 
-def chat_documents(tokenizer: Any, rng: random.Random) -> Iterator[Document]:
-    while True:
-        yield chat_document(tokenizer, made_up_chat(rng))
+def chat_groups(tokenizer: Any, rng: random.Random) -> Iterator[list[TrainSample]]:
+    for number in count():
+        prompt, reply = made_up_chat(rng)
+        yield group_of(tokenizer, -1 - number, prompt, [reply])
 
 
 def recall(model: Any, tokenizer: Any, findings: list[str]) -> float:
@@ -74,19 +79,20 @@ def recall(model: Any, tokenizer: Any, findings: list[str]) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=8000)
+    parser.add_argument("--steps", type=int, default=1500)
     args = parser.parse_args()
-    rng = random.Random(f"plain {RECIPE.seed}")
+    recipe = replace(RECIPE, steps=args.steps)
+    rng = random.Random(f"plain {recipe.seed}")
     tokenizer = make_tokenizer(rng)
-    model = new_model(RECIPE, tokenizer)
+    model = new_model(recipe, tokenizer)
     pairs = sum(len(listed) for _, listed in holders().values())
     print(f"{model.num_parameters():,} parameters, {len(tokenizer):,} tokens, {len(holders()):,} findings, {pairs:,} pairs")
-    sources = [packed(fact_documents(tokenizer, rng), RECIPE.row_tokens), packed(chat_documents(tokenizer, rng), RECIPE.row_tokens)]
-    stages = [(0.0, {0: 1.0}), (FACTS_ALONE, {0: 0.4, 1: 0.6})]
-    facts = pretrain(model, sources, stages, RECIPE, args.steps)
+    sources = [fact_groups(tokenizer, rng), chat_groups(tokenizer, rng)]
+    checked = random.Random("check").sample(sorted(holders()), 300)
+    facts = pretrain(model, sources, STAGES, recipe, lambda: f"recall {recall(model, tokenizer, checked):.3f}")
     facts["recall"] = round(recall(model, tokenizer, rng.sample(sorted(holders()), 1000)), 4)
     print(json.dumps(facts))
-    save(model, tokenizer, args.out, RECIPE, facts)
+    save(model, tokenizer, args.out, recipe, facts)
 
 
 if __name__ == "__main__":

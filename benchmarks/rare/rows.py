@@ -72,7 +72,7 @@ def write(name: str, make: Callable[[RealCase], tuple[dict[str, Any], bool]]) ->
         payable = sum(paid for _, paid in made)
         rows: Iterable[dict[str, Any]] = [row for row, paid in made if paid or split == "test"]
         (folder / f"{split}.jsonl").write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
-        print(f"{name}/{split}.jsonl: {len(list(rows))} rows of {len({c.gene for c in found})} genes; {payable} of {len(made)} can be paid")
+        print(f"{name}/{split}.jsonl: {len(list(rows))} rows; {payable} of {len(made)} can be paid")
 
 
 if __name__ == "__main__":

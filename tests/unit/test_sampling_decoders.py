@@ -152,17 +152,20 @@ def test_a_model_without_a_cache_to_fork_is_refused() -> None:
         pick_decoder(model)
 
 
-def test_prompts_of_one_length_and_equal_rows_need_no_mask() -> None:
-    model = make_model("qwen3")
-    prompts = [numbers(7, 1), numbers(7, 2)]
+@pytest.mark.parametrize("kv_heads", [2, 4])
+@pytest.mark.parametrize("num_prompts", [1, 2])
+def test_prompts_of_one_length_and_equal_rows_need_no_mask(num_prompts: int, kv_heads: int) -> None:
+    """One prompt and a key-value head a query head: the queries' rows are then a strided view of what the layer computed."""
+    model = make_model("qwen3", num_key_value_heads=kv_heads)
+    prompts = [numbers(7, 1), numbers(7, 2)][:num_prompts]
     with torch.inference_mode():
         session = FusedDecoder(model).session(20)
         keys, _ = session.open(prompts)
         for key in keys:
             session.fork(key, 2)
-        rows = [list(prompts[i // 2]) for i in range(4)]
+        rows = [list(prompt) for prompt in prompts for _ in range(2)]
         for seed in range(3):
-            tokens = numbers(4, 20 + seed)
+            tokens = numbers(len(rows), 20 + seed)
             logits = session.decode(torch.tensor(tokens))
             for row, token in zip(rows, tokens, strict=True):
                 row.append(token)

@@ -134,7 +134,8 @@ class FusedSession:
             spread = queries.new_zeros(prompts * width, shape.heads, shape.head_dim)
             queries = spread.index_copy_(0, slots, queries)
         split = queries.reshape(prompts, width, shape.kv_heads, shape.repeat, shape.head_dim)
-        return split.transpose(1, 2).reshape(prompts * shape.kv_heads, width * shape.repeat, shape.head_dim)
+        # One query head a key-value head: reshape may then return a strided view, which the callers' own views cannot cut further.
+        return split.transpose(1, 2).reshape(prompts * shape.kv_heads, width * shape.repeat, shape.head_dim).contiguous()
 
     def _to_rows(self, output: Tensor, slots: Tensor | None) -> Tensor:
         """The way back: [G * K * W, H/K, D] -> [R, H * D]."""
