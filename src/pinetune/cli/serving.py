@@ -18,8 +18,9 @@ def serving_command(port: int) -> None:
     from pinetune.store import Store
 
     configure()
-    with Store.open(Settings.read()) as store:
-        app: Any = create_process_app(store, os.environ.pop("PINETUNE_SERVING_SECRET", ""))
+    settings = Settings.read()
+    with Store.open(settings) as store:
+        app: Any = create_process_app(store, os.environ.pop("PINETUNE_SERVING_SECRET", ""), settings.home / "rerankers")
         config = uvicorn.Config(app, host="127.0.0.1", port=port, log_config=None, access_log=False, timeout_graceful_shutdown=5)
         server = uvicorn.Server(config)
 

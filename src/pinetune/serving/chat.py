@@ -27,9 +27,11 @@ from pinetune.wire.chat import (
     Usage,
 )
 from pinetune.wire.errors import ApiProblem
+from pinetune.wire.several import Chosen
 
 if TYPE_CHECKING:
     from pinetune.serving.engine import Event
+    from pinetune.serving.several import Picked
     from pinetune.serving.text import TokenInfo
 
 
@@ -125,6 +127,16 @@ class Reply:
         self.fingerprint = fingerprint(served)
         self.samples = [Sample(turn, shown) for _ in range(turn.n)]
         self.prompt_tokens = self.completion_tokens = self.reasoning_tokens = 0
+        self._about: Chosen | None = None
+
+    @classmethod
+    def of_picked(cls, request: ChatRequest, turn: Turn, served: ServedModel, picked: Picked) -> Reply:
+        """The reply of an answer that was chosen from several; all of them are paid for."""
+        reply = cls(request, turn, served, picked.shown)
+        for event in picked.events:
+            reply.take(event)
+        reply.completion_tokens, reply.reasoning_tokens, reply._about = picked.output_tokens, picked.reasoning_tokens, picked.about
+        return reply
 
     def take(self, event: Event) -> list[dict[str, Any]]:
         """The chunks that the event is worth: the role, text as it comes, and why it ended."""
@@ -160,6 +172,7 @@ class Reply:
             service_tier="default",
             system_fingerprint=self.fingerprint,
             **({"metadata": self.request.metadata or {}} if self.request.store else {}),
+            **({} if self._about is None else {"pinetune": self._about}),
         )
 
     def usage(self) -> Usage:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+from pathlib import Path
 
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse
@@ -17,9 +18,9 @@ from pinetune.wire.errors import ApiProblem
 PROJECT_HEADER = "x-pinetune-project"
 
 
-def create_process_app(store: Store, secret: str) -> FastAPI:
+def create_process_app(store: Store, secret: str, rerankers: Path | None = None) -> FastAPI:
     """The application. Requests show `Authorization: Bearer SECRET` and name their project; the keys were checked before."""
-    app = create(StoredModels(store), StoredReplies(store))
+    app = create(StoredModels(store), StoredReplies(store), rerankers=rerankers)
     app.add_middleware(KnowTheCaller, secret=secret)
     return app
 

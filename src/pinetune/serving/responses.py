@@ -24,9 +24,11 @@ from pinetune.wire.responses import (
     ToolChoiceAllowed,
     ToolChoiceFunction,
 )
+from pinetune.wire.several import Chosen
 
 if TYPE_CHECKING:
     from pinetune.serving.engine import Event
+    from pinetune.serving.several import Picked
 
 LOGPROBS = "message.output_text.logprobs"
 
@@ -84,6 +86,16 @@ class Reply:
         self._status = "queued" if request.background else "in_progress"
         self._completed: int | None = None
         self._error: dict[str, Any] | None = None
+        self._about: Chosen | None = None
+
+    @classmethod
+    def of_picked(cls, request: ResponseRequest, turn: Turn, items: Sequence[Item], picked: Picked) -> Reply:
+        """The reply of an answer that was chosen from several; all of them are paid for."""
+        reply = cls(request, turn, picked.shown, items)
+        for event in picked.events:
+            reply.take(event)
+        reply._output_tokens, reply._reasoning_tokens, reply._about = picked.output_tokens, picked.reasoning_tokens, picked.about
+        return reply
 
     @property
     def _summarised(self) -> bool:
@@ -246,6 +258,7 @@ class Reply:
             "truncation": request.truncation or "disabled",
             "usage": self._usage() if self._status in ("completed", "incomplete") else None,
             "user": request.user,
+            **({} if self._about is None else {"pinetune": self._about}),
         }
 
     def _usage(self) -> dict[str, Any]:

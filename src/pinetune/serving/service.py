@@ -6,10 +6,12 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pinetune.serving.directory import Kept, KeptPage, Kind, Memory, ModelDirectory, ServedModel
 from pinetune.serving.memory import ProcessMemory
+from pinetune.serving.several import Rerankers
 from pinetune.serving.turn import Shown, Turn, prepare
 from pinetune.wire.errors import ApiProblem
 
@@ -21,11 +23,12 @@ T = TypeVar("T")
 
 
 class Service:
-    """`options` go to the engine and its pool (max_waiting, memory_bytes, idle_seconds, ...). The engine, and torch with it,
-    starts with the first request that needs a model."""
+    """`rerankers`: the folder in which requests find rerankers by name. `options` go to the engine and its pool (max_waiting,
+    memory_bytes, idle_seconds, ...). The engine, and torch with it, starts with the first request that needs a model."""
 
-    def __init__(self, directory: ModelDirectory, memory: Memory | None = None, **options: Any) -> None:
+    def __init__(self, directory: ModelDirectory, memory: Memory | None = None, *, rerankers: Path | None = None, **options: Any) -> None:
         self.directory = directory
+        self.rerankers = Rerankers(rerankers)
         self.memory: Memory = memory or ProcessMemory()
         self._options = options
         self._engine: Engine | None = None

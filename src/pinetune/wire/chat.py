@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from pinetune.wire.base import Wire
 from pinetune.wire.fine_tuning import Metadata
+from pinetune.wire.several import Chosen, SeveralOptions
 
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 
@@ -128,6 +129,7 @@ class ChatRequest(Wire):
     tools: Annotated[list[ToolSpec], Field(max_length=128)] | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     top_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    pinetune: SeveralOptions | None = None  # not OpenAI's: several samples, one answer
     # Taken and without effect here.
     modalities: list[Literal["text"]] | None = None
     moderation: Any = None
@@ -211,3 +213,4 @@ class ChatCompletion(BaseModel):
     service_tier: str = "default"
     system_fingerprint: str
     metadata: dict[str, str] | None = None
+    pinetune: Chosen | None = None

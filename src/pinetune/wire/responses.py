@@ -9,6 +9,7 @@ from pydantic import Field
 from pinetune.wire.base import Wire
 from pinetune.wire.chat import AllowedTools, Effort, Lenient, NamedFunction, ToolCall
 from pinetune.wire.fine_tuning import Metadata
+from pinetune.wire.several import SeveralOptions
 
 
 class ItemPart(Lenient):
@@ -104,6 +105,7 @@ class ResponseRequest(Wire):
     tools: Annotated[list[FunctionTool], Field(max_length=128)] | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     top_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    pinetune: SeveralOptions | None = None  # not OpenAI's: several samples, one answer
     # Taken and without effect here.
     moderation: Any = None
     prompt_cache_key: str | None = None

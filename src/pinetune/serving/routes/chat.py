@@ -9,11 +9,13 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
+from pinetune.evals.answer_rules import Rule
 from pinetune.serving.chat import Reply, to_turn
 from pinetune.serving.directory import Kept, ServedModel
 from pinetune.serving.http import begun, data_line, describe, project_of, read_body, unless_gone
 from pinetune.serving.paging import Limit, Sorted, listed, metadata_of, page_of
 from pinetune.serving.service import Service
+from pinetune.serving.several import ask_several, check
 from pinetune.serving.turn import Turn
 from pinetune.wire.chat import ChatRequest, StoredUpdate
 from pinetune.wire.errors import ApiProblem
@@ -25,10 +27,11 @@ def add(routes: APIRouter, service: Service) -> None:
         """A model's answer to a conversation, whole or streamed."""
         body, project = await read_body(request, ChatRequest), project_of(request)
         turn = to_turn(body)
+        rule = None if body.pinetune is None else check(body.pinetune, turn, stream=bool(body.stream))
         served = await service.model(body.model, project)
         if body.stream:
             return await begun(request, _lines(service, body, turn, served, project))
-        return JSONResponse(await unless_gone(request, lambda: _whole(service, body, turn, served, project)))
+        return JSONResponse(await unless_gone(request, lambda: _whole(service, body, turn, served, project, rule)))
 
     @routes.get("/chat/completions", tags=["chat"])
     async def list_chat_completions(
@@ -70,11 +73,14 @@ def add(routes: APIRouter, service: Service) -> None:
         return page_of([_stored_message(kept, place) for place in range(len(kept.input))], after, limit, order)
 
 
-async def _whole(service: Service, body: ChatRequest, turn: Turn, served: ServedModel, project: str) -> dict[str, Any]:
-    async with service.answer(served, turn) as (shown, events):
-        reply = Reply(body, turn, served, shown)
-        async for event in events:
-            reply.take(event)
+async def _whole(service: Service, body: ChatRequest, turn: Turn, served: ServedModel, project: str, rule: Rule | None) -> dict[str, Any]:
+    if body.pinetune is not None and rule is not None:
+        reply = Reply.of_picked(body, turn, served, await ask_several(service, body.pinetune, rule, turn, served))
+    else:
+        async with service.answer(served, turn) as (shown, events):
+            reply = Reply(body, turn, served, shown)
+            async for event in events:
+                reply.take(event)
     if body.store:
         await service.remember(reply.kept(), project)
     return reply.completion().model_dump(exclude_unset=True)

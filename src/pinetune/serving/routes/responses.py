@@ -9,12 +9,14 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
+from pinetune.evals.answer_rules import Rule
 from pinetune.serving.directory import ServedModel
 from pinetune.serving.http import begun, describe, event_lines, project_of, read_body, unless_gone
 from pinetune.serving.items import Item, uniform
 from pinetune.serving.paging import Limit, Sorted, page_of
 from pinetune.serving.responses import Reply, to_turn
 from pinetune.serving.service import Service
+from pinetune.serving.several import ask_several, check
 from pinetune.serving.turn import Turn, count_tokens
 from pinetune.wire.errors import ApiProblem
 from pinetune.wire.responses import InputTokensRequest, ResponseRequest
@@ -27,12 +29,14 @@ def add(routes: APIRouter, service: Service) -> None:
         body, project = await read_body(request, ResponseRequest), project_of(request)
         served = await service.model(body.model, project)
         items, turn = await _turn(service, body, project)
+        several, streamed = body.pinetune, bool(body.stream)
+        rule = None if several is None else check(several, turn, stream=streamed, background=bool(body.background))
         if body.background:
             _check_background(body)
             return JSONResponse(await _background(service, body, turn, served, items, project))
         if body.stream:
             return await begun(request, _lines(service, body, turn, served, items, project))
-        return JSONResponse(await unless_gone(request, lambda: _whole(service, body, turn, served, items, project)))
+        return JSONResponse(await unless_gone(request, lambda: _whole(service, body, turn, served, items, project, rule)))
 
     @routes.post("/responses/input_tokens", openapi_extra=describe(InputTokensRequest), tags=["responses"])
     async def count_input_tokens(request: Request) -> dict[str, Any]:
@@ -89,12 +93,15 @@ async def _turn(service: Service, body: ResponseRequest | InputTokensRequest, pr
 
 
 async def _whole(
-    service: Service, body: ResponseRequest, turn: Turn, served: ServedModel, items: Sequence[Item], project: str
+    service: Service, body: ResponseRequest, turn: Turn, served: ServedModel, items: Sequence[Item], project: str, rule: Rule | None
 ) -> dict[str, Any]:
-    async with service.answer(served, turn) as (shown, events):
-        reply = Reply(body, turn, shown, items)
-        async for event in events:
-            reply.take(event)
+    if body.pinetune is not None and rule is not None:
+        reply = Reply.of_picked(body, turn, items, await ask_several(service, body.pinetune, rule, turn, served))
+    else:
+        async with service.answer(served, turn) as (shown, events):
+            reply = Reply(body, turn, shown, items)
+            async for event in events:
+                reply.take(event)
     if body.store is not False:
         await service.remember(reply.kept(), project)
     return reply.body()
