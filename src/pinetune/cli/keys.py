@@ -28,7 +28,7 @@ def create(
     home: Home = None,
 ) -> None:
     """Make a key and print it, now and never again."""
-    with _store(home) as store:
+    with open_store(home) as store:
         known = {p.name: p.id for p in store.projects.list()} | {p.id: p.id for p in store.projects.list()}
         id = known.get(project) or store.projects.create(project).id
         key, secret = store.keys.create(name, id)
@@ -39,7 +39,7 @@ def create(
 @keys_app.command("list")
 def list_keys(home: Home = None) -> None:
     """All keys, those that were revoked too, by their first characters."""
-    with _store(home) as store:
+    with open_store(home) as store:
         projects = {project.id: project.name for project in store.projects.list()}
         for key in store.keys.list():
             state = (
@@ -58,7 +58,7 @@ def revoke(
     key: Annotated[str, typer.Argument(help="the key's id, its first characters as listed, or the key itself")], home: Home = None
 ) -> None:
     """Make a key useless from now on."""
-    with _store(home) as store:
+    with open_store(home) as store:
         found = store.keys.check(key)
         try:
             store.keys.revoke(found.id if found else key.removesuffix("..."))
@@ -68,7 +68,8 @@ def revoke(
 
 
 @contextmanager
-def _store(home: Path | None) -> Iterator[Store]:
+def open_store(home: Path | None) -> Iterator[Store]:
+    """The store of a home folder; what is wrong with it is the user's to mend."""
     from pinetune.settings import Settings
     from pinetune.store import Store
 

@@ -16,6 +16,7 @@ from pinetune.cli.export import export_app
 from pinetune.cli.grader import grader_app
 from pinetune.cli.import_ import import_app
 from pinetune.cli.keys import keys_app
+from pinetune.cli.models import models_app
 from pinetune.cli.read import read
 from pinetune.cli.rerank import rerank_app
 from pinetune.cli.vote import vote
@@ -33,6 +34,7 @@ app.add_typer(data_app, name="data")
 app.add_typer(grader_app, name="grader")
 app.add_typer(demo_app, name="demo")
 app.add_typer(keys_app, name="keys")
+app.add_typer(models_app, name="models")
 app.add_typer(rerank_app, name="rerank")
 app.command()(read)
 app.command()(vote)
