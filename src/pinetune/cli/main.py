@@ -12,6 +12,7 @@ from pinetune import __version__
 from pinetune.cli.console import say_error
 from pinetune.cli.data import data_app
 from pinetune.cli.demo import demo_app
+from pinetune.cli.eval import eval_app
 from pinetune.cli.export import export_app
 from pinetune.cli.grader import grader_app
 from pinetune.cli.import_ import import_app
@@ -32,6 +33,7 @@ app = typer.Typer(
 )
 app.add_typer(data_app, name="data")
 app.add_typer(grader_app, name="grader")
+app.add_typer(eval_app, name="eval")
 app.add_typer(demo_app, name="demo")
 app.add_typer(keys_app, name="keys")
 app.add_typer(models_app, name="models")

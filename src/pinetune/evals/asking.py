@@ -47,12 +47,14 @@ class Asker:
         self._lock = threading.Lock()
         self._made: OpenAI | None = None
 
-    def ask(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()) -> Answer:
-        """`tools`: the row's own, used where the sampling parameters name none. Never raises for a server that fails."""
+    def ask(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = (), *, repeat: int = 0) -> Answer:
+        """`tools`: the row's own, used where the sampling parameters name none. `repeat` tells samples of one row apart: it is added
+        to the seed. Never raises for a server that fails.
+        """
         import openai
 
         try:
-            return self._chat(messages, tools) if self._api == "completions" else self._responses(messages, tools)
+            return self._chat(messages, tools, repeat) if self._api == "completions" else self._responses(messages, tools, repeat)
         except openai.APIStatusError as error:
             return self._failed(error.code or f"http_{error.status_code}", f"answered {error.status_code}: {_words(error)}")
         except openai.APITimeoutError:
@@ -82,8 +84,8 @@ class Asker:
                 )
             return self._made
 
-    def _chat(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]]) -> Answer:
-        params = self._with_tools(tools)
+    def _chat(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]], repeat: int) -> Answer:
+        params = self._for_row(tools, repeat)
         create: Any = self._client().chat.completions.create
         body = create(model=self._place.model, messages=list(messages), **params).to_dict(mode="json")
         choices = body["choices"]
@@ -95,8 +97,8 @@ class Asker:
             messages, message.get("content"), message.get("tool_calls") or [], choices, counts, str(body.get("model") or "")
         )
 
-    def _responses(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]]) -> Answer:
-        params = self._with_tools([_flat_tool(tool) for tool in tools])
+    def _responses(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]], repeat: int) -> Answer:
+        params = self._for_row([_flat_tool(tool) for tool in tools], repeat)
         seed, effort = params.pop("seed", None), params.pop("reasoning_effort", None)
         if "max_completion_tokens" in params:
             params["max_output_tokens"] = params.pop("max_completion_tokens")
@@ -119,8 +121,9 @@ class Asker:
         counts = _counts(usage.get("input_tokens"), usage.get("output_tokens"), cached)
         return self._answer(messages, text, calls, choices, counts, str(body.get("model") or ""), _summary(body["output"]))
 
-    def _with_tools(self, tools: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        return {**({"tools": list(tools)} if tools else {}), **self._params}
+    def _for_row(self, tools: Sequence[Mapping[str, Any]], repeat: int) -> dict[str, Any]:
+        params = {**({"tools": list(tools)} if tools else {}), **self._params}
+        return params if "seed" not in params else {**params, "seed": params["seed"] + repeat}
 
     def _answer(
         self,

@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -25,12 +25,22 @@ NOTHING: Mapping[str, Any] = {"output_text": None, "output_json": None, "output_
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One row of a run. `sample` is the answer that it brought along, `line` its place in a file (0 = not from a file)."""
+    """One answer to come. `sample` is the one that its row brought along, `line` the row's place in a file (0 = not from a file).
+
+    With several samples a row, `row` is the row's number and `repeat` the sample's; else `row` is the position.
+    """
 
     position: int
     item: Mapping[str, Any]
     sample: Mapping[str, Any] | None = None
     line: int = 0
+    row: int | None = None
+    repeat: int = 0
+
+
+def repeated(cases: Sequence[Case], times: int) -> list[Case]:
+    """Each row `times` times, its samples next to each other."""
+    return [replace(case, position=case.position * times + r, row=case.position, repeat=r) for case in cases for r in range(times)]
 
 
 @dataclass(frozen=True)

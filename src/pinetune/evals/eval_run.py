@@ -24,7 +24,7 @@ TICK = 0.5  # seconds between looks at whether to go on
 
 
 class Asks(Protocol):
-    def ask(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()) -> Answer: ...
+    def ask(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = (), *, repeat: int = 0) -> Answer: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +48,17 @@ class Plan:
         results = [] if answer.error else self.criteria.grade(answer.completion, case.item, case.position)
         return make_item(case, answer, results, self.params if self.asker else {}, messages)
 
+    def messages(self, case: Case) -> Sequence[Message]:
+        """What the model is asked. Raises GradingFailed where the item has none."""
+        return self.prompter.messages(case.item) if self.prompter else _messages_in(case.item)
+
     def _asked(self, case: Case) -> tuple[Answer, Sequence[Message]]:
         assert self.asker is not None
         try:
-            messages = self.prompter.messages(case.item) if self.prompter else _messages_in(case.item)
+            messages = self.messages(case)
         except GradingFailed as failure:
             return Answer(completion_of(None), error=("invalid_input_messages", str(failure))), ()
-        tools = case.item.get("tools") if isinstance(case.item.get("tools"), list) else ()
-        return self.asker.ask(messages, tools or ()), messages
+        return self.asker.ask(messages, tools_in(case.item), repeat=case.repeat), messages
 
 
 def run_cases(
@@ -85,6 +88,12 @@ def run_cases(
         pool.shutdown(wait=False, cancel_futures=True)
         raise
     pool.shutdown()
+
+
+def tools_in(item: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    """The tools that a row of a fine-tuning file offers."""
+    tools = item.get("tools")
+    return tools if isinstance(tools, list) else ()
 
 
 def _submit(pool: ThreadPoolExecutor, plan: Plan, waiting: Iterator[Case], count: int) -> set[Future[Item]]:

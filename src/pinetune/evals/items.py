@@ -29,7 +29,7 @@ def make_item(
     """The item of an answered and graded row; one that was not answered is an error, with no results."""
     status = "error" if answer.error else status_of(results)
     body = {
-        "datasource_item_id": case.position,
+        "datasource_item_id": case.position if case.row is None else case.row,
         "datasource_item": dict(case.item),
         "results": [dict(result) for result in results],
         "sample": shown_sample(answer, params, input),

@@ -55,6 +55,5 @@ def _item(position: int, group: Group, rollout: Rollout, criterion: Criterion, m
     prompt, written = len(group.prompt.token_ids), len(completion.token_ids)
     usage = {"prompt_tokens": prompt, "completion_tokens": written, "total_tokens": prompt + written, "cached_tokens": 0}
     answer = Answer(completion, model, completion.finish, usage)
-    case = Case(position, group.row.item, line=group.row.line)
-    item = make_item(case, answer, [result_of(criterion, rollout.grade)], {**params, "seed": rollout.seed}, group.row.messages)
-    return Item(position, item.status, {**item.body, "datasource_item_id": group.row.index})
+    case = Case(position, group.row.item, line=group.row.line, row=group.row.index, repeat=rollout.sample_index)
+    return make_item(case, answer, [result_of(criterion, rollout.grade)], {**params, "seed": rollout.seed}, group.row.messages)

@@ -201,3 +201,14 @@ class CreateRun(Wire):
     name: str | None = None
     metadata: Metadata | None = Field(default=None, max_length=16)
     data_source: DataSource
+
+
+class EvalDocument(Wire):
+    """An eval as a file for `pinetune eval run`: the body of `POST /v1/evals`, and how a model is asked."""
+
+    name: str | None = None
+    metadata: Metadata | None = Field(default=None, max_length=16)
+    data_source_config: SourceConfig | None = None
+    testing_criteria: list[dict[str, Any]] = Field(min_length=1, max_length=100)
+    input_messages: InputMessages | None = None
+    sampling_params: CompletionsSampling | None = None

@@ -1,0 +1,257 @@
+"""`pinetune eval show|list|compare`: runs from files or from the server's store, as tables for people or JSON for programs."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from pinetune.errors import NotFound, UserError
+
+if TYPE_CHECKING:
+    from pinetune.evals.measures import PairedMeasure, Reading, RunComparison
+    from pinetune.evals.run_file import StoredRun
+    from pinetune.store import Store
+
+How = tuple[str | None, str | None, bool]  # answer field, list field, cluster by answer
+RUN_ID = "evalrun_"
+
+
+def show_command(run: str, home: Path | None, failed: int, inspect_log: Path | None, how: How, as_json: bool) -> None:
+    found = find_run(run, home)
+    if inspect_log is not None:
+        from pinetune.evals.inspect_log import write_inspect_log
+
+        write_inspect_log(found, inspect_log)
+    show_run(found, run, how=how, failed=failed, as_json=as_json)
+
+
+def show_run(run: StoredRun, where: str, *, how: How = (None, None, True), failed: int = 0, as_json: bool = False) -> None:
+    """The table of one run."""
+    from pinetune.evals.measures import measure
+
+    try:
+        found = measure(run.items, _reading(how))
+    except ValueError as error:
+        raise UserError(f"{where}: {error}") from None
+    if as_json:
+        body = {"run": where, "eval": run.eval_name, "model": run.model, "status": run.status, **run.result}
+        numbers = {name: asdict(interval) for name, interval in found.measures.items()}
+        rows = {"num_rows": found.num_rows, "num_items": found.num_items, "num_errored": found.num_errored}
+        typer.echo(json.dumps({**body, **rows, "metrics": numbers}, ensure_ascii=False))
+        return
+    console = Console()
+    table = Table(title=f"{run.eval_name}: {run.model or 'answers as given'}", title_justify="left")
+    for head in ("", "value", "95% interval", "rows"):
+        table.add_column(head, justify="right" if head else "left")
+    for name, interval in found.measures.items():
+        table.add_row(name, f"{interval.value:.3f}", f"{interval.low:.3f} to {interval.high:.3f}", str(interval.n))
+    console.print(table)
+    console.print(_tokens(run), highlight=False)
+    if found.num_errored:
+        console.print(f"{found.num_errored} of {found.num_items} answers could not be had or graded; they count nowhere. The first:")
+        console.print(f"  {_first_error(run)}", highlight=False, markup=False)
+    for item in [item for item in run.items if item["status"] == "fail"][:failed]:
+        console.print(_example(item), highlight=False, markup=False)
+    if run.status != "completed":
+        console.print(f"The run is {run.status}.")
+    console.print(f"{where}", highlight=False)
+
+
+def list_command(folder: Path, home: Path | None, as_json: bool) -> None:
+    runs = [*_files(folder), *_stored(home)]
+    if as_json:
+        typer.echo(json.dumps(runs, ensure_ascii=False))
+        return
+    if not runs:
+        typer.echo(
+            f"No runs in {folder}, and none in the server's store; make one: pinetune eval run EVAL.json --data ROWS.jsonl --model MODEL"
+        )
+        return
+    table = Table()
+    for head in ("run", "eval", "model", "made", "status", "passed", "of", "errored"):
+        table.add_column(head, overflow="fold", justify="right" if head in ("passed", "of", "errored") else "left")
+    for run in runs:
+        made = time.strftime("%Y-%m-%d %H:%M", time.localtime(run["created_at"]))
+        counts = [str(run[key]) for key in ("passed", "total", "errored")]
+        table.add_row(run["run"], run["eval"], run["model"], made, run["status"], *counts)
+    Console().print(table)
+
+
+def compare_command(first: str, second: str, home: Path | None, how: How, as_json: bool) -> None:
+    from pinetune.evals.measures import compare_runs
+
+    a, b = find_run(first, home), find_run(second, home)
+    try:
+        found = compare_runs(a.items, b.items, _reading(how))
+    except ValueError as error:
+        raise UserError(f"{first} and {second} cannot be compared: {error}") from None
+    if as_json:
+        head = {"first": first, "second": second, "num_rows": found.num_rows, "num_unpaired": found.num_unpaired}
+        typer.echo(json.dumps({**head, "metrics": {name: _as_object(pair) for name, pair in found.measures.items()}}, ensure_ascii=False))
+        return
+    _print_comparison(found, _titled(a, first), _titled(b, second))
+
+
+def find_run(name: str, home: Path | None) -> StoredRun:
+    """A file, or a run of the server's store. Raises UserError."""
+    from pinetune.evals.run_file import read_run
+
+    path = Path(name)
+    if path.suffix == ".json" and path.is_file():
+        from pinetune.evals.inspect_log import read_inspect_log
+
+        return read_inspect_log(path)
+    if not name.startswith(RUN_ID) or path.exists():
+        return read_run(path)
+    with _store(home) as store:
+        try:
+            return _of_store(store, name)
+        except NotFound:
+            raise UserError(f"{name}: no such run in {store.settings.home}; name the server's home folder with --home") from None
+
+
+def _print_comparison(found: RunComparison, first: str, second: str) -> None:
+    console = Console()
+    table = Table(title=f"{second}  against  {first}", title_justify="left")
+    for head in ("", "first", "second", "difference", "95% interval", "p", "rows", "smallest it can show"):
+        table.add_column(head, justify="right" if head else "left")
+    for name, pair in found.measures.items():
+        gap = pair.paired.difference
+        spread = f"{gap.low:+.3f} to {gap.high:+.3f}"
+        smallest = f"{pair.smallest:.3f}" if math.isfinite(pair.smallest) else "-"
+        table.add_row(
+            name, f"{pair.first:.3f}", f"{pair.second:.3f}", f"{gap.value:+.3f}", spread, _p(pair.paired.p_value), str(gap.n), smallest
+        )
+    console.print(table)
+    main = found.measures.get("passed") or next(iter(found.measures.values()))
+    console.print(verdict(main), highlight=False)
+    if found.num_unpaired:
+        console.print(f"{found.num_unpaired} rows that only one of the two has are left out.")
+    if len(found.measures) > 3:
+        console.print("Several numbers are tested here: one p below 0.05 among many happens by chance; decide beforehand which one counts.")
+
+
+def verdict(pair: PairedMeasure) -> str:
+    """The comparison in a sentence."""
+    gap, n = pair.paired.difference, pair.paired.difference.n
+    can = (
+        f"{n} rows show a difference of {pair.smallest:.3f} or more (four times in five)"
+        if math.isfinite(pair.smallest)
+        else "One row shows nothing"
+    )
+    if gap.low > 0 or gap.high < 0:
+        better = "second" if gap.value > 0 else "first"
+        return f"The {better} is better: the whole interval of the difference lies on one side of zero. {can}."
+    return f"No difference is shown: the interval holds zero. That is not proof of equality: {can}."
+
+
+def _as_object(pair: PairedMeasure) -> dict[str, Any]:
+    smallest = pair.smallest if math.isfinite(pair.smallest) else None
+    gap = asdict(pair.paired.difference)
+    return {"first": pair.first, "second": pair.second, "difference": gap, "p_value": pair.paired.p_value, "smallest_difference": smallest}
+
+
+def _files(folder: Path) -> Iterator[dict[str, Any]]:
+    from pinetune.evals.run_file import is_run, read_run
+
+    for path in sorted(folder.rglob("*.jsonl")) if folder.is_dir() else []:
+        if is_run(path):
+            run = read_run(path)
+            yield _listed(str(path), run.eval_name, run.model, run.created_at, run.status, run.result)
+
+
+def _stored(home: Path | None) -> Iterator[dict[str, Any]]:
+    """Runs of the server's evals; none where there is no store yet: looking must not make one."""
+    from pinetune.settings import Settings
+
+    settings = Settings.read(home=home)
+    if settings.database_url.startswith("sqlite:///") and not Path(settings.database_url.removeprefix("sqlite:///")).exists():
+        return
+    with _store(home) as store:
+        for evaluation in _pages(store.evals.list):
+            for run in _pages(lambda **options: store.eval_runs.list(evaluation.id, **options)):  # noqa: B023  # used up at once
+                yield _listed(run.id, evaluation.name or evaluation.id, run.model or "", run.created_at, run.status, run.result)
+
+
+def _pages(listed: Any) -> Iterator[Any]:
+    after = None
+    while True:
+        page = listed(after=after, limit=100)
+        yield from page.items
+        if not page.has_more:
+            return
+        after = page.items[-1].id
+
+
+def _listed(run: str, name: str, model: str, created: float, status: str, result: Mapping[str, Any]) -> dict[str, Any]:
+    counts = result.get("result_counts") or {"passed": 0, "total": 0, "errored": 0}
+    return {"run": run, "eval": name, "model": model, "created_at": int(created), "status": status, **counts}
+
+
+def _store(home: Path | None) -> Store:
+    from pinetune.settings import Settings
+    from pinetune.store import Store
+
+    return Store.open(Settings.read(home=home))
+
+
+def _of_store(store: Store, id: str) -> StoredRun:
+    from pinetune.evals.items import tally
+    from pinetune.evals.run_file import StoredRun
+    from pinetune.evals.run_items import items_of
+
+    run = store.eval_runs.get(id)
+    evaluation = store.evals.get(run.eval_id)
+    items = [{"position": item.position, "status": item.status, **item.body} for item in items_of(store, id)]
+    criteria = [criterion["id"] for criterion in evaluation.body["testing_criteria"]]
+    result = run.result or tally(((item["status"], item) for item in items), criteria)
+    name, params = evaluation.name or evaluation.id, run.body["data_source"].get("sampling_params")
+    return StoredRun(run.name or id, name, run.model or "", run.created_at, run.status, items, result, criteria, params)
+
+
+def _reading(how: How) -> Reading:
+    from pinetune.evals.measures import Reading
+
+    return Reading(*how)
+
+
+def _titled(run: StoredRun, name: str) -> str:
+    return run.model or Path(name).stem
+
+
+def _tokens(run: StoredRun) -> str:
+    used = [f"{usage['model_name']} {usage['total_tokens']:,}" for usage in run.result.get("per_model_usage") or []]
+    return f"tokens: {', '.join(used)}" if used else "no model was asked"
+
+
+def _first_error(run: StoredRun) -> str:
+    item = next(item for item in run.items if item["status"] == "error")
+    faults = [item["sample"].get("error"), *(result.get("error") for result in item["results"])]
+    fault = next((fault for fault in faults if fault), {"message": "no reason was given"})
+    return f"row {item['datasource_item_id']}: {fault['message']}"
+
+
+def _example(item: Mapping[str, Any]) -> str:
+    asked = item["sample"]["input"][-1]["content"] if item["sample"]["input"] else json.dumps(item["datasource_item"], ensure_ascii=False)
+    output = item["sample"]["output"]
+    answer = output[0].get("content") if output else "(no answer)"
+    scores = ", ".join(f"{result['name']} {result['score']:g}" for result in item["results"])
+    return f"\nrow {item['datasource_item_id']} ({scores})\n  asked:    {_short(asked)}\n  answered: {_short(answer)}"
+
+
+def _short(text: Any) -> str:
+    line = " ".join(str(text).split())
+    return line if len(line) <= 400 else f"{line[:200]} ... {line[-180:]}"
+
+
+def _p(value: float) -> str:
+    return "<0.0001" if value < 0.0001 else f"{value:.4f}"
