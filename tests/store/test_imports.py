@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pinetune.errors import MoveRefused, NotFound
+from pinetune.errors import MoveRefused, NotFound, StoreError
 from pinetune.settings import Settings
 from pinetune.store import NewEvent, NewJob, NewModel, NewOutputItem, Store
 from tests.store.conftest import Clock
@@ -75,3 +75,10 @@ def test_what_has_not_ended_is_not_brought_over(store: Store, new_job: Callable[
         store.imports.run(replace(run, id="evalrun_other"))
     with pytest.raises(NotFound):
         store.imports.run(replace(run, eval_id="eval_none", status="failed"))
+
+
+def test_a_name_that_is_taken_is_said_and_nothing_is_stored(store: Store, new_job: Callable[..., NewJob]) -> None:
+    job = store.jobs.cancel(store.jobs.create(new_job()).id)
+    with pytest.raises(StoreError, match="ftjob-other cannot be brought over: a name or number of its own belongs to another object here"):
+        store.imports.job(replace(job, id="ftjob-other"))
+    assert [one.id for one in store.jobs.list().items] == [job.id]

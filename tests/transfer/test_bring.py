@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -179,6 +180,15 @@ def test_what_is_refused_is_left_out_with_its_reason(hosted: Hosted, target: Sto
         ("evals", "all", "the endpoint does not list them (403: not now)"),
     ]
     assert bring_over(endpoint(hosted.url), target, ME, Quiet(), only=["files"]).came["files"] == 2
+
+
+def test_an_object_whose_name_is_taken_here_is_left_out(hosted: Hosted, target: Store) -> None:
+    succeeded = next(job for job in hosted.store.jobs.list().items if job.status == "succeeded")
+    target.imports.job(replace(succeeded, id="ftjob-mine"))
+    tally = bring_over(endpoint(hosted.url), target, ME, Quiet(), only=["jobs"])
+    [reason] = [reason for kind, id, reason in tally.skipped if id == succeeded.id]
+    assert "a name or number of its own belongs to another object here" in reason
+    assert tally.came["jobs"] == 2 and target.jobs.get("ftjob-mine").fine_tuned_model == succeeded.fine_tuned_model
 
 
 def test_a_wrong_key_or_no_server_is_one_clear_error(hosted: Hosted, target: Store) -> None:

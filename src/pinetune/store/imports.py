@@ -10,8 +10,9 @@ from dataclasses import fields
 from typing import IO, Any
 
 from sqlalchemy import Connection, Table, insert, select
+from sqlalchemy.exc import IntegrityError
 
-from pinetune.errors import MoveRefused, NotFound
+from pinetune.errors import MoveRefused, NotFound, StoreError
 from pinetune.store.blobs import Blobs, as_chunks
 from pinetune.store.database import Database
 from pinetune.store.paging import columns
@@ -87,5 +88,8 @@ def _insert(connection: Connection, table: Table, record: Any, **changes: Any) -
     if _known(connection, table, record.id):
         return False
     row = {field.name: getattr(record, field.name) for field in fields(record)}
-    connection.execute(insert(table).values({**row, **changes}))
+    try:
+        connection.execute(insert(table).values({**row, **changes}))
+    except IntegrityError as error:  # a model's name, or a step or position, that another object has
+        raise StoreError(f"{record.id} cannot be brought over: a name or number of its own belongs to another object here") from error
     return True
