@@ -52,7 +52,7 @@ GROUPS = [
 
 def test_each_way_has_its_own_reward_and_the_vote_asks_no_grader() -> None:
     grader = Exact()
-    report = judge_several(GROUPS, grader, open_rule("first"), scorer=lambda g: [0.0, 0.0, 1.0])
+    report = judge_several(GROUPS, grader, [open_rule("first")], scorer=lambda g: [0.0, 0.0, 1.0])
     assert grader.calls == 0
     rewards = {way.name: way.reward.value for way in report.ways}
     assert rewards == pytest.approx({SINGLE: 1 / 3, VOTE: 1 / 3, RERANKED: 2 / 3, BEST: 2 / 3})
@@ -65,7 +65,7 @@ def test_each_way_has_its_own_reward_and_the_vote_asks_no_grader() -> None:
 
 def test_a_greedy_answer_is_the_baseline_where_it_is_given() -> None:
     greedy = build_report(0, GREEDY, [group(0, "A", answer("B")), group(1, "B", answer("C")), group(2, "C", answer("D"))], None, 0.0)
-    report = judge_several(GROUPS, Exact(), open_rule("first"), greedy=greedy)
+    report = judge_several(GROUPS, Exact(), [open_rule("first")], greedy=greedy)
     assert [way.name for way in report.ways] == [GREEDY, SINGLE, VOTE, BEST]
     assert report.against[VOTE].reward.difference.value == pytest.approx(1 / 3)
     assert report.against[VOTE].reward.p_value == 1.0  # one row of three differs: either sign is as extreme
@@ -74,11 +74,11 @@ def test_a_greedy_answer_is_the_baseline_where_it_is_given() -> None:
 def test_only_merged_lists_are_graded_anew() -> None:
     grader = Exact()
     # Borda: A 2+1+2 = 5 leads B; row 1: C 4, B 2+1+1 = 4, C was seen first; row 2: D 5, E 4.
-    report = judge_several(GROUPS, grader, open_rule("borda"))
+    report = judge_several(GROUPS, grader, [open_rule("borda")])
     assert [one.shown for one in report.votes] == ["A", "C", "D"]
     # Rows 1 and 2 give the list [C, B] and [D, E], which their first samples have word for word.
     assert grader.calls == 0
-    merged = judge_several([group(0, "A", answer("A", "B"), answer("A", "C"), answer("C", "A"))], grader, open_rule("borda"))
+    merged = judge_several([group(0, "A", answer("A", "B"), answer("A", "C"), answer("C", "A"))], grader, [open_rule("borda")])
     # A 2+2+1, C 1+2, B 1: the list is [A, C], which the second sample has, but its explanation is the first one's.
     assert json.loads(merged.votes[0].answer) == {"genes": ["A", "C"]}
     assert (grader.calls, merged.way(VOTE).reward.value) == (1, 1.0)
@@ -86,7 +86,7 @@ def test_only_merged_lists_are_graded_anew() -> None:
 
 def test_what_could_not_be_graded_is_counted_and_never_zero() -> None:
     groups = [group(0, "A", None, answer("A"), answer("B")), group(1, "B", answer("B"), answer("B"), answer("C"))]
-    report = judge_several(groups, Exact(), open_rule("first"))
+    report = judge_several(groups, Exact(), [open_rule("first")])
     # The winner of row 0 is A, first said by the sample without a grade: that row is left out of the vote.
     assert (report.way(VOTE).num_ungraded, report.way(VOTE).reward.n, report.way(VOTE).reward.value) == (1, 1, 1.0)
     assert report.way(SINGLE).reward.value == pytest.approx((0.5 + 2 / 3) / 2)
@@ -96,3 +96,9 @@ def test_what_could_not_be_graded_is_counted_and_never_zero() -> None:
 def test_the_reranker_takes_the_highest_score_and_the_first_of_equals() -> None:
     assert pick(GROUPS[0], [0.2, 0.7, 0.7]).sample_index == 1
     assert pick(GROUPS[0], [0.5, 0.5, 0.5]).sample_index == 0
+
+
+def test_several_rules_vote_over_the_same_samples() -> None:
+    report = judge_several(GROUPS, Exact(), [open_rule("first"), open_rule("borda")])
+    assert [way.name for way in report.ways] == [SINGLE, "vote first", "vote borda", BEST]
+    assert report.rules == ("first", "borda") and [one.merged for one in report.votes] == [False] * 3

@@ -110,8 +110,8 @@ def evaluate(
     from pinetune.cli.vote import vote_command
 
     vote_command(
-        model, data, samples=samples, rule=rule, grader=grader, reranker=reranker, temperature=1.0, max_tokens=None, thinking_budget=None,
-        rows=rows, answer_field=None, seed=seed, unsafe_python=unsafe_python_graders, as_json=as_json,
+        model, data, samples=samples, rules=[rule], grader=grader, reranker=reranker, temperature=1.0, max_tokens=None,
+        thinking_budget=None, rows=rows, answer_field=None, seed=seed, unsafe_python=unsafe_python_graders, as_json=as_json,
     )  # fmt: skip
 
 

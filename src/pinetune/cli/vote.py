@@ -21,11 +21,12 @@ def vote(
     data: Annotated[Path, typer.Option(help="rows to answer")],
     samples: Annotated[int, typer.Option(min=2, help="answers a row")] = 16,
     rule: Annotated[
-        str,
+        list[str] | None,
         typer.Option(
-            help="what counts as the same answer: text, json:FIELD, first, number, last_number, choice, program, borda, reciprocal"
+            help="what counts as the same answer: text (default), json:FIELD, first, number, last_number, choice, program, "
+            "borda, reciprocal; several are compared on the same samples"
         ),
-    ] = "text",
+    ] = None,
     grader: Annotated[Path | None, typer.Option(help="a grader in OpenAI's JSON, or a job body; default: that of the run")] = None,
     reranker: Annotated[Path | None, typer.Option(help="a folder made by pinetune rerank train: its pick is judged too")] = None,
     temperature: Annotated[
@@ -41,9 +42,9 @@ def vote(
 ) -> None:
     """Several answers to each row: is a majority vote, or the best by a reranker, better than one answer?"""
     vote_command(
-        model, data, samples=samples, rule=rule, grader=grader, reranker=reranker, temperature=temperature, max_tokens=max_tokens,
-        thinking_budget=thinking_budget, rows=rows, answer_field=answer_field, seed=seed, unsafe_python=unsafe_python_graders,
-        as_json=as_json,
+        model, data, samples=samples, rules=rule or ["text"], grader=grader, reranker=reranker, temperature=temperature,
+        max_tokens=max_tokens, thinking_budget=thinking_budget, rows=rows, answer_field=answer_field, seed=seed,
+        unsafe_python=unsafe_python_graders, as_json=as_json,
     )  # fmt: skip
 
 
@@ -52,7 +53,7 @@ def vote_command(
     data: Path,
     *,
     samples: int,
-    rule: str,
+    rules: list[str],
     grader: Path | None,
     reranker: Path | None,
     temperature: float,
@@ -79,7 +80,7 @@ def vote_command(
     if not found:
         raise UserError(f"{data}: has no rows")
     asked = answering(model, grader, max_tokens=max_tokens, thinking_budget=thinking_budget, answer_field=answer_field)
-    reading = open_rule(rule, unsafe_python=unsafe_python)
+    opened = [open_rule(rule, unsafe_python=unsafe_python) for rule in dict.fromkeys(rules)]
     console = Console(stderr=True)
     try:
         with grader_services(asked.grader, asked.grader_file) as judging, console.status(f"{len(found)} rows x {samples} samples ..."):
@@ -92,11 +93,12 @@ def vote_command(
                 )
                 params = replace(asked.params, temperature=temperature)
                 groups = run_groups(found, sampler, built, num_samples=samples, params=params, seed=derive_seed(seed, "vote"))
-                report = judge_several(groups, built, reading, greedy=greedy, scorer=scorer, **asked.evidence)
+                report = judge_several(groups, built, opened, greedy=greedy, scorer=scorer, **asked.evidence)
             finally:
                 built.close()
     finally:
-        reading.close()
+        for rule in opened:
+            rule.close()
     if as_json:
         typer.echo(json.dumps(as_object(report, groups), ensure_ascii=False))
     else:
@@ -117,7 +119,9 @@ def show(report: SeveralReport, console: Console) -> None:
     from rich.table import Table
 
     metrics = ["reward", *(name for name in ("top1", "top5", "mrr") if name in report.ways[0].metrics)]
-    table = Table(title=f"{report.num_samples} samples a row, rule {report.rule}, n={report.ways[0].reward.n}", title_justify="left")
+    table = Table(
+        title=f"{report.num_samples} samples a row, rule {', '.join(report.rules)}, n={report.ways[0].reward.n}", title_justify="left"
+    )
     for head in ("", *metrics):
         table.add_column(head, justify="left" if not head else "right", no_wrap=True)
     for way in report.ways:
@@ -148,7 +152,7 @@ def as_object(report: SeveralReport, groups: list[Group]) -> dict[str, Any]:
         for group, one in zip(groups, report.votes, strict=True)
     ]
     return {
-        "rule": report.rule,
+        "rules": report.rules,
         "samples": report.num_samples,
         "num_read": report.num_read,
         "ways": {

@@ -1,6 +1,6 @@
 """One model, several answers to each row: a single sample, the vote, the best of n and the reranker's pick, judged alike.
 
-    report = judge_several(groups, grader, rule)    # groups of n graded samples, from rollout.run
+    report = judge_several(groups, grader, [rule])    # groups of n graded samples, from rollout.run
 
 Each way of taking one answer becomes an EvalReport over the same rows, so that intervals, ranking metrics and paired tests are those of
 every other eval. "best of n" takes the sample with the highest grade: it knows the reference, and no way of choosing can pass it.
@@ -37,10 +37,10 @@ class Agreement:
 class SeveralReport:
     """`ways` in the order of the table; `against` holds each way minus the baseline (the first way), paired by row.
 
-    `num_read`: samples in which the rule found an answer.
+    `votes`, `num_read` (samples in which it found an answer) and `agreement` are those of the first rule.
     """
 
-    rule: str
+    rules: tuple[str, ...]
     num_samples: int
     ways: tuple[EvalReport, ...]
     against: dict[str, Comparison]
@@ -53,23 +53,34 @@ class SeveralReport:
 
 
 def judge_several(
-    groups: Sequence[Group], grader: Grader, rule: Rule, *, greedy: EvalReport | None = None, scorer: Scorer | None = None, **options: Any
+    groups: Sequence[Group],
+    grader: Grader,
+    rules: Sequence[Rule],
+    *,
+    greedy: EvalReport | None = None,
+    scorer: Scorer | None = None,
+    **options: Any,
 ) -> SeveralReport:
     """`groups`: n graded samples of each row. `greedy`: a report of one answer a row at temperature 0, the baseline where it is given.
 
-    Only a merged list is graded anew; every other answer keeps the grade it has. `options` as in `evaluate.build_report`.
+    Several rules are votes over the same samples, named "vote RULE". Only a merged list is graded anew; every other answer keeps the
+    grade it has. `options` as in `evaluate.build_report`.
     Raises GraderError where a way's answers could not be graded at all.
     """
-    votes = [vote([rollout.completion.answer for rollout in group.rollouts], rule) for group in groups]
-    voted = [_taken(group, _voted_rollout(group, one, grader)) for group, one in zip(groups, votes, strict=True)]
-    single = _report(SINGLE, groups, options)
-    ways = [*([greedy] if greedy else []), single, _report(VOTE, voted, options)]
+    ways = [*([greedy] if greedy else []), _report(SINGLE, groups, options)]
+    by_rule = []
+    for rule in rules:
+        votes = [vote([rollout.completion.answer for rollout in group.rollouts], rule) for group in groups]
+        voted = [_taken(group, _voted_rollout(group, one, grader)) for group, one in zip(groups, votes, strict=True)]
+        by_rule.append((votes, voted))
+        ways.append(_report(VOTE if len(rules) == 1 else f"{VOTE} {rule.name}", voted, options))
+    votes, voted = by_rule[0]
     if scorer is not None:
         ways.append(_report(RERANKED, [_taken(group, pick(group, scorer(group))) for group in groups], options))
     ways.append(_report(BEST, [_taken(group, _best(group)) for group in groups], options))
     ways = align(ways, **options)
     return SeveralReport(
-        rule=rule.name,
+        rules=tuple(rule.name for rule in rules),
         num_samples=len(groups[0].rollouts),
         ways=tuple(ways),
         against={way.name: compare(ways[0], way, **options) for way in ways[1:]},
