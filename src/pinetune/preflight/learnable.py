@@ -8,9 +8,9 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pinetune.bench.forms import Form, find_form
 from pinetune.bench.keys import asks_a_judge
 from pinetune.bench.options import BenchOptions
+from pinetune.bench.paid import paid_form
 from pinetune.bench.run import completion_of
 from pinetune.data.answers import find_answer_field, lookup, normalise
 from pinetune.evals.statistics import mean_interval
@@ -150,7 +150,7 @@ def best_guess(subject: Subject) -> Guess | None:
     if field is None or asks_a_judge(subject.definition):
         return None
     rows = sample_of(subject.train, GUESS_ROWS, subject.options.seed)
-    form = _form(subject, rows, field)
+    form = paid_form(subject.grader, rows, field, BenchOptions(answer_field=field, definition=subject.definition, schema=subject.schema))
     if form is None:
         return None
     owners: dict[str, list[Row]] = {}
@@ -164,13 +164,3 @@ def best_guess(subject: Subject) -> Guess | None:
         if values:
             guesses.append(Guess(answer, statistics.fmean(values), len(values)))
     return max(guesses, key=lambda guess: guess.score, default=None)
-
-
-def _form(subject: Subject, rows: Sequence[Row], field: str) -> Form | None:
-    def score(row: Row, text: str) -> float | None:
-        grade = subject.grader.grade(completion_of(text), row)
-        return grade.value if grade.status == "ok" else None
-
-    options = BenchOptions(answer_field=field, definition=subject.definition, schema=subject.schema)
-    form, satisfied = find_form(subject.train, rows, field, options, score)
-    return form if satisfied else None
