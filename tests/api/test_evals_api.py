@@ -295,3 +295,11 @@ def test_metrics_and_comparison_of_runs(client: OpenAI, lenient: OpenAI, http: h
     assert (passed["first"], passed["second"], passed["difference"]["value"], passed["difference"]["n"]) == (0.25, 1.0, 0.75, 8)
     assert passed["p_value"] == 2 / 2**6 and 0 < passed["smallest_difference"] < 1
     assert http.get("/pinetune/evals/compare", params={"first": first, "second": "evalrun_none"}).status_code == 404
+
+
+def test_evals_brought_over_are_shown_as_they_came(service: Service, http: httpx.Client) -> None:
+    strange = {"type": "future_grader", "name": "x", "wonders": 1}
+    made = service.store.evals.create("proj_default", {"data_source_config": {"type": "logs"}, "testing_criteria": [strange, GRADER]})
+    shown = http.get(f"/evals/{made.id}").json()["testing_criteria"]
+    assert shown[0] == {"id": "x", **strange}
+    assert shown[1]["id"] == "exact"

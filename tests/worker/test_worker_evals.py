@@ -14,15 +14,17 @@ from openai import OpenAI
 
 from pinetune.evals.job_eval import job_eval_body, report_to_run
 from pinetune.evals.places import Places
+from pinetune.evals.stored import stored_rows
 from pinetune.graders.options import Services
 from pinetune.records import Completion, EvalReport, Grade, Group, Interval, Prompt, Rollout, Row
 from pinetune.runs.folder import RunFolder
 from pinetune.settings import Settings
 from pinetune.store import DEFAULT_PROJECT as ME
 from pinetune.store import Lease, Store
+from pinetune.wire.evals import StoredResponses
 from pinetune.worker.eval_runs import EvalRunner
 from pinetune.worker.job_evals import JobEvals
-from tests.worker.conftest import new_job
+from tests.worker.conftest import new_job, wait_for
 
 EXACT = {"type": "string_check", "name": "exact", "input": "{{sample.output_text}}", "reference": "{{item.answer}}", "operation": "eq"}
 BODY = {
@@ -204,6 +206,28 @@ def test_stored_answers_are_graded_or_asked_again(store: Store) -> None:
     assert store.eval_runs.items(graded.id).items[0].body["datasource_item"]["input"] == [{"role": "user", "content": "Say 0."}]
 
 
+def test_stored_responses_are_found_by_their_settings(store: Store) -> None:
+    def keep(number: int, **fields: Any) -> None:
+        content = [{"type": "output_text", "text": str(number)}]
+        output = [{"type": "message", "content": content}, {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"}]
+        body = {"id": f"resp_{number}", "model": "a", "status": "completed", "output": output, "temperature": 1.0, **fields}
+        store.replies.add(ME, "response", body, input=[{"role": "user", "content": [{"type": "input_text", "text": "Hi"}]}], request={})
+
+    keep(0, instructions="Be BRIEF.", tools=[{"type": "function", "name": "f"}], user="u1")
+    keep(1, instructions="Talk.", reasoning={"effort": "low"}, user="u2")
+    keep(2, temperature=0.5, status="failed")
+
+    def found(**filters: Any) -> list[Any]:
+        return [item["id"][-1] for item, _ in stored_rows(store, ME, StoredResponses(type="responses", **filters), before=4e9)]
+
+    assert found() == ["0", "1"]  # what failed has nothing to grade
+    assert [found(instructions_search="brief"), found(tools=["f", "g"]), found(users=["u1"])] == [["0"]] * 3
+    assert [found(reasoning_effort="low"), found(temperature=0.5), found(created_before=5), found(model="b")] == [["1"], [], [], []]
+    item, sample = next(iter(stored_rows(store, ME, StoredResponses(type="responses"), before=4e9)))
+    assert item["input"] == [{"role": "developer", "content": "Be BRIEF."}, {"role": "user", "content": "Hi"}]
+    assert (item["output"], sample["output_tools"][0]["function"]) == ("0", {"name": "f", "arguments": "{}"})
+
+
 def report(step: int, values: list[float | None]) -> EvalReport:
     """Two samples a row; None could not be graded."""
     groups = []
@@ -257,6 +281,21 @@ def test_a_jobs_reports_are_told_once(store: Store, tmp_path: Path) -> None:
     ]  # fmt: skip
     assert [run.result["result_counts"]["passed"] for run in runs] == [0, 1]
     assert [item.position for item in store.eval_runs.items(runs[1].id).items] == [0, 1]
+
+
+@pytest.mark.slow
+def test_a_whole_job_shows_its_steps_as_runs(store: Store, tiny: str, working: Any) -> None:
+    job = new_job(store, own={"steps": 2})
+    working()
+    done = wait_for(store, job, "succeeded", "failed")
+    assert done.error is None and done.eval_id is not None
+    runs = store.eval_runs.list(done.eval_id).items
+    assert [(run.name, run.status, run.result["result_counts"]["total"]) for run in runs] == [
+        ("Step 0", "completed", 2), ("Step 2", "completed", 2),
+    ]  # fmt: skip
+    item = store.eval_runs.items(runs[0].id).items[0]
+    assert item.body["sample"]["input"] == [{"role": "user", "content": "Say x.", "name": None}]
+    assert item.body["datasource_item"]["answer"] == "A dog x"
 
 
 @pytest.mark.slow

@@ -205,6 +205,7 @@ def _store(home: Path | None) -> Store:
 
 
 def _of_store(store: Store, id: str) -> StoredRun:
+    from pinetune.evals.criteria import criterion_ids
     from pinetune.evals.items import tally
     from pinetune.evals.run_file import StoredRun
     from pinetune.evals.run_items import items_of
@@ -212,7 +213,7 @@ def _of_store(store: Store, id: str) -> StoredRun:
     run = store.eval_runs.get(id)
     evaluation = store.evals.get(run.eval_id)
     items = [{"position": item.position, "status": item.status, **item.body} for item in items_of(store, id)]
-    criteria = [criterion["id"] for criterion in evaluation.body["testing_criteria"]]
+    criteria = criterion_ids(evaluation.body["testing_criteria"])
     result = run.result or tally(((item["status"], item) for item in items), criteria)
     name, params = evaluation.name or evaluation.id, run.body["data_source"].get("sampling_params")
     return StoredRun(run.name or id, name, run.model or "", run.created_at, run.status, items, result, criteria, params)
@@ -241,8 +242,9 @@ def _first_error(run: StoredRun) -> str:
 
 
 def _example(item: Mapping[str, Any]) -> str:
-    asked = item["sample"]["input"][-1]["content"] if item["sample"]["input"] else json.dumps(item["datasource_item"], ensure_ascii=False)
-    output = item["sample"]["output"]
+    said = item["sample"].get("input") or []
+    asked = said[-1]["content"] if said else json.dumps(item["datasource_item"], ensure_ascii=False)
+    output = item["sample"].get("output")
     answer = output[0].get("content") if output else "(no answer)"
     scores = ", ".join(f"{result['name']} {result['score']:g}" for result in item["results"])
     return f"\nrow {item['datasource_item_id']} ({scores})\n  asked:    {_short(asked)}\n  answered: {_short(answer)}"

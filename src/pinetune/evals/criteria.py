@@ -9,11 +9,12 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
+from pinetune.errors import GraderError
 from pinetune.graders.build import build_grader, parse_definition
 from pinetune.graders.options import Services
-from pinetune.graders.verdict import pass_threshold, passed, shown
+from pinetune.graders.verdict import hide_headers, pass_threshold, passed, shown
 from pinetune.records import Completion, Grade, Grader, Row
 from pinetune.wire.graders import Python as PythonDefinition
 from pinetune.wire.graders import ScoreModel, TextSimilarity
@@ -66,11 +67,19 @@ def with_ids(definitions: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return kept
 
 
+def criterion_ids(definitions: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Their ids, in order; evals brought over from elsewhere may have names only."""
+    return [str(definition.get("id") or definition.get("name") or definition.get("type")) for definition in definitions]
+
+
 def shown_criterion(definition: Mapping[str, Any]) -> dict[str, Any]:
     """As users see it: id first, names filled in, `neq` as `ne`, the threshold that holds, keys hidden."""
     plain = {key: value for key, value in definition.items() if key != "id"}
-    parsed = parse_definition(plain)
-    body = {"id": definition["id"], **shown(parsed)}
+    try:
+        parsed = parse_definition(plain)
+    except GraderError:  # brought over from another server, which knows more
+        return {"id": criterion_ids([definition])[0], **cast(dict[str, Any], hide_headers(plain))}
+    body = {"id": criterion_ids([definition])[0], **shown(parsed)}
     if isinstance(parsed, THRESHOLD_SHOWN):
         body["pass_threshold"] = pass_threshold(parsed)
     return body
@@ -91,7 +100,7 @@ def _build(definition: Mapping[str, Any], path: str, services: Services | None, 
     plain = {key: value for key, value in definition.items() if key != "id"}
     parsed = parse_definition(plain, path)
     grader = build_grader(parsed, json_answers=True, services=services, unsafe_python=unsafe_python, path=path)
-    return Criterion(str(definition.get("id") or grader.name), str(plain["type"]), pass_threshold(parsed), grader)
+    return Criterion(criterion_ids([definition])[0], str(plain["type"]), pass_threshold(parsed), grader)
 
 
 def result_of(criterion: Criterion, grade: Grade) -> dict[str, Any]:

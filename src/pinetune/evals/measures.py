@@ -129,7 +129,8 @@ def _values(items: Sequence[Body]) -> dict[str, Value]:
 def _of_criterion(id: str, key: str) -> Value:
     def value(item: Body) -> float | None:
         result = next((result for result in item["results"] if result["name"] == id), None)
-        return None if result is None or result.get("error") is not None else float(result[key])
+        found = None if result is None or result.get("error") is not None else result.get(key)
+        return None if found is None else float(found)
 
     return value
 

@@ -12,7 +12,7 @@ from typing import Any
 from pinetune.errors import BudgetSpent, LeaseLost, MoveRefused, NotFound, PinetuneError, StoreError, UserError
 from pinetune.evals.asking import Asker
 from pinetune.evals.cases import Case, Prompter, RowSchema, cases_of, read_cases
-from pinetune.evals.criteria import Criteria
+from pinetune.evals.criteria import Criteria, criterion_ids
 from pinetune.evals.eval_run import CONCURRENCY, Plan, run_cases
 from pinetune.evals.items import Item, tally
 from pinetune.evals.places import Place, Places
@@ -166,7 +166,7 @@ class EvalRunner:
 
     def _finish(self, run: EvalRun, evaluation: Eval, lease: Lease, error: Mapping[str, str] | None) -> None:
         stored = [(item.status, item.body) for item in items_of(self._store, run.id)]
-        result = tally(stored, [str(criterion["id"]) for criterion in evaluation.body["testing_criteria"]])
+        result = tally(stored, criterion_ids(evaluation.body["testing_criteria"]))
         if error is None and stored and all(status == "error" for status, _ in stored):
             error = {
                 "code": "all_items_errored",

@@ -142,8 +142,9 @@ def _shown(run: EvalRun, here: Context) -> RunObject:
         passed, failed = number.get("pass", 0), number.get("fail", 0)
         total = sum(number.values())
         return show_run(run, {"result_counts": {"total": total, "errored": total - passed - failed, "failed": failed, "passed": passed}})
+    from pinetune.evals.criteria import criterion_ids
     from pinetune.evals.items import tally
     from pinetune.evals.run_items import items_of
 
-    criteria = [str(criterion["id"]) for criterion in here.store.evals.get(run.eval_id).body["testing_criteria"]]
+    criteria = criterion_ids(here.store.evals.get(run.eval_id).body["testing_criteria"])
     return show_run(run, tally(((item.status, item.body) for item in items_of(here.store, run.id)), criteria))
