@@ -158,6 +158,14 @@ def test_a_grader_or_a_jobs_body_is_an_eval_too(tmp_path: Path, kind: str) -> No
     assert (found["eval"], found["result_counts"]["passed"]) == ("it" if kind == "grader" else "expert", 3)
 
 
+def test_a_promptfoo_config_is_run_as_it_is(tmp_path: Path) -> None:
+    tests = "".join(f"  - vars: {{n: '{i}'}}\n    assert: [{{type: equals, value: '{i}'}}]\n" for i in range(3))
+    (tmp_path / "promptfooconfig.yaml").write_text(f"prompts: ['Say {{{{n}}}}.']\ntests:\n{tests}")
+    with JudgeServer(echo) as server:
+        found = call("run", "promptfooconfig.yaml", "--model", "big", "--base-url", server.url, "--json")
+    assert (found["result_counts"]["passed"], found["eval"]) == (3, "promptfooconfig")
+
+
 @pytest.mark.slow
 def test_a_model_here_is_sampled_and_goes_on_exactly(tmp_path: Path) -> None:
     rows = [{"messages": [{"role": "user", "content": f"Case {i}"}], "answer": "x"} for i in range(3)]

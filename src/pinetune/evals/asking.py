@@ -73,14 +73,17 @@ class Asker:
     def _client(self) -> OpenAI:
         with self._lock:
             if self._made is None:
-                from openai import OpenAI
+                from openai import DefaultHttpxClient, OpenAI
 
+                # Ours is on this machine: a proxy that the environment names must not come between.
+                http = DefaultHttpxClient(timeout=self._seconds, trust_env=False) if self._own else None
                 self._made = OpenAI(
                     base_url=self._place.base_url,
                     api_key=self._place.key or NO_KEY,
                     timeout=self._seconds,
                     max_retries=self._retries,
                     default_headers=dict(self._place.headers),
+                    http_client=http,
                 )
             return self._made
 

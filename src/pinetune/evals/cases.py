@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -52,8 +53,12 @@ class RowSchema:
     def fault(self, item: Mapping[str, Any]) -> tuple[str, str] | None:
         """(path below `item`, what is wrong) of the gravest fault, or None."""
         from jsonschema.exceptions import best_match
+        from referencing.exceptions import Unresolvable
 
-        error = best_match(self._validator.iter_errors(item))
+        try:
+            error = best_match(self._validator.iter_errors(item))
+        except (Unresolvable, RecursionError) as broken:  # a $ref that leads nowhere, or to itself
+            return "item", f"the eval's item_schema cannot be applied: {str(broken)[:200] or 'it refers to itself'}"
         if error is None:
             return None
         path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error.absolute_path)
@@ -78,6 +83,11 @@ def check_schema(schema: Mapping[str, Any]) -> str | None:
         return f"{where}: {error.message[:300]}" if where else error.message[:300]
     except RecursionError:
         return "it is nested too deeply"
+    for pattern in _patterns(schema):
+        try:
+            re.compile(pattern)
+        except (re.error, RecursionError, OverflowError) as error:
+            return f"pattern {pattern[:100]!r} is no regular expression: {error}"
     far = next((ref for ref in _references(schema) if not ref.startswith("#")), None)
     return None if far is None else f"$ref {far[:100]!r} leads to another document; write it out"
 
@@ -167,6 +177,16 @@ def _reference(text: str, path: str) -> Variable:
     if len(parts) != 1 or not isinstance(parts[0], Variable):
         raise GraderError(f"{path}: write one variable, such as item.messages, without braces")
     return parts[0]
+
+
+def _patterns(schema: Any) -> Iterator[str]:
+    if isinstance(schema, Mapping):
+        if isinstance(schema.get("pattern"), str):
+            yield schema["pattern"]
+        named = schema.get("patternProperties")
+        yield from named if isinstance(named, Mapping) else ()
+    for value in schema.values() if isinstance(schema, Mapping) else schema if isinstance(schema, list) else ():
+        yield from _patterns(value)
 
 
 def _references(schema: Any) -> Iterator[str]:

@@ -219,6 +219,7 @@ BAD_EVALS = [
     ({"data_source_config": {"type": "custom"}}, "data_source_config.item_schema"),
     ({"data_source_config": {"type": "custom", "item_schema": {"type": "objekt"}}}, "data_source_config.item_schema"),
     ({"data_source_config": {"type": "custom", "item_schema": {"$ref": "http://x/y"}}}, "data_source_config.item_schema"),
+    ({"data_source_config": {"type": "custom", "item_schema": {"pattern": "("}}}, "data_source_config.item_schema"),
     ({"nmae": "x"}, "nmae"),
 ]
 
@@ -303,3 +304,10 @@ def test_evals_brought_over_are_shown_as_they_came(service: Service, http: httpx
     shown = http.get(f"/evals/{made.id}").json()["testing_criteria"]
     assert shown[0] == {"id": "x", **strange}
     assert shown[1]["id"] == "exact"
+
+
+@pytest.mark.parametrize("schema", [{"$ref": "#"}, {"properties": {"a": {"$ref": "#/nowhere"}}, "required": ["a"]}])
+def test_a_schema_that_leads_nowhere_is_a_fault_of_the_row(client: OpenAI, http: httpx.Client, schema: dict[str, Any]) -> None:
+    made = new_eval(client, EXACT, data_source_config={"type": "custom", "item_schema": schema})
+    reply = http.post(f"/evals/{made.id}/runs", json={"data_source": jsonl([{"item": {"a": 1}}])})
+    assert reply.status_code == 400 and "item_schema cannot be applied" in reply.json()["error"]["message"]
