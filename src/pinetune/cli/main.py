@@ -73,6 +73,19 @@ def check(
 
 
 @app.command()
+def ablate(
+    job: Annotated[Path, typer.Argument(help="the job whose gain is to be explained; it needs held-out rows")],
+    out: Annotated[Path, typer.Option(help="folder for the arms, each an ordinary run folder")],
+    arms: Annotated[str | None, typer.Option(help="some of job,random,format,sft,prompt; default all")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="one JSON object, for programs")] = False,
+) -> None:
+    """Would anything have done it? The same job with random rewards, rewards for form, supervised training, or prompts alone."""
+    from pinetune.cli.ablate import ablate_command
+
+    ablate_command(job, out, arms, as_json)
+
+
+@app.command()
 def serve(
     host: Annotated[str | None, typer.Option(help="address to listen on; default 127.0.0.1, this machine only")] = None,
     port: Annotated[int | None, typer.Option(help="default 8000")] = None,
