@@ -222,6 +222,7 @@ BOMBS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", ["/fine_tuning/jobs", "/fine_tuning/alpha/graders/run", "/evals"])
 @pytest.mark.parametrize("bomb", BOMBS)
 def test_json_bombs(locked: Locked, path: str, bomb: str) -> None:
@@ -246,6 +247,6 @@ def test_formula_bombs(locked: Locked, formula: str) -> None:
 
 
 def test_nothing_secret_was_logged_and_something_was(locked: Locked) -> None:
-    assert len(locked.logged) > 50
+    assert len(locked.logged) > 30
     assert [line for line in locked.logged if locked.leaks(line)] == []
     assert all(isinstance(json.loads(line), dict) for line in locked.logged)
