@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +18,8 @@ from pinetune.evals.power import detectable_share, rows_needed, smallest_differe
 from pinetune.evals.selection import Selection, optimism, selection
 from pinetune.evals.statistics import paired_difference
 from pinetune.records import Completion, EvalReport, Grade, Group, Prompt, Rollout, Row
+from pinetune.reports.write import write_report
+from pinetune.runs.folder import RunFolder
 
 
 def test_detectable_share_is_the_formula_with_t_quantiles() -> None:
@@ -159,3 +162,35 @@ def test_pooled_folds_are_one_report_over_all_rows() -> None:
     assert (pooled.reward.value, pooled.reward.n, pooled.name) == (4 / 6, 6, "folds")
     assert [g.row.index for g in pooled.groups] == [0, 1, 2, 3, 4, 5]
     assert Counter(json.dumps(dict(g.row.item)) for g in pooled.groups)[json.dumps({"reference_answer": "g0"})] == 4
+
+
+def test_the_report_says_what_its_rows_can_show_and_what_the_choice_adds(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    for step, values in ((0, [0.0, 1.0] * 10), (5, [1.0, 0.0] * 10), (10, [0.0, 0.0, 1.0, 1.0] * 5)):
+        run.write_eval(report(step, values))
+    base, tuned = report(0, [0.0, 1.0] * 10), report(5, [1.0, 0.0] * 10)
+    told = {"base": base, "tuned": tuned, "model": "m", "seconds": 1.0, "cluster_by_answer": False}
+    summary = write_report(run, **told)
+    assert summary["smallest_difference"] == smallest_difference([0.0, 1.0] * 10, [1.0, 0.0] * 10)
+    assert summary["choice_of_step"]["tried"] == 3
+    assert summary["choice_of_step"]["flattery_of_reward"] == selection([run.read_eval(s) for s in (0, 5, 10)], None, False).flattery
+    page = (tmp_path / "report.html").read_text()
+    assert "flatters the tuned model by up to about 0." in page and "80% power" in page
+    assert write_report(run, **told, step_chosen_on_these_rows=False)["choice_of_step"] is None
+
+
+@pytest.mark.slow
+def test_intervals_cover_what_the_results_page_says() -> None:
+    from benchmarks.coverage import RATES, SIZES, exact, simulate
+
+    for n in SIZES:
+        for rate in RATES:
+            assert 0.93 <= exact(rate, n).covered <= 0.9704
+            assert 0.93 <= simulate("0/1", rate, n, True, 1500, seed=1).covered <= 0.982  # 97.5% at n = 50 and a rate of 0.1, less noise
+    # The bootstrap of ranked rewards: 300 trials with fewer draws tell 95% to 2.5 points.
+    monkey = pytest.MonkeyPatch()
+    monkey.setattr("pinetune.evals.statistics.RESAMPLES", 800)
+    try:
+        assert 0.92 <= simulate("ranked", 0.6, 100, True, 300, seed=2).covered <= 0.98
+    finally:
+        monkey.undo()

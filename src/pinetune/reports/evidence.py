@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from pinetune.data.answers import find_answer_field
-from pinetune.evals.evaluate import Comparison, align, compare
+from pinetune.evals.evaluate import Comparison, align, clusters_of, compare, metric_values, row_reward
+from pinetune.evals.power import smallest_difference
 from pinetune.evals.ranking import Ranking, detect
+from pinetune.evals.selection import Selection
 from pinetune.evals.statistics import PairedResult
 from pinetune.records import EvalReport, Interval
 from pinetune.reports.charts import METRIC_NAMES, interval_of
@@ -36,6 +39,8 @@ class Evidence:
     answer_field: str | None
     cluster_by_answer: bool
     ranking: Ranking | None
+    smallest_difference: float  # of `metric`, that these rows had an 80% chance to show
+    selection: Selection | None  # what the choice of the step adds; None where it was made on other rows
 
     @property
     def metric(self) -> str:
@@ -61,6 +66,7 @@ def gather(
     answer_field: str | None,
     list_field: str | None,
     cluster_by_answer: bool,
+    selection: Selection | None = None,
 ) -> Evidence:
     """Raises ValueError where the reports are not of the same rows."""
     fields: dict[str, Any] = {"answer_field": answer_field, "list_field": list_field, "cluster_by_answer": cluster_by_answer}
@@ -84,8 +90,22 @@ def gather(
         step_chosen_on_these_rows=step_chosen_on_these_rows,
         answer_field=answer_field,
         cluster_by_answer=cluster_by_answer,
-        ranking=detect(groups, answer_field, list_field),
+        ranking=(ranking := detect(groups, answer_field, list_field)),
+        smallest_difference=_smallest_difference(base, tuned, ranking, answer_field if cluster_by_answer else None),
+        selection=selection,
     )
+
+
+def _smallest_difference(base: EvalReport, tuned: EvalReport, ranking: Ranking | None, cluster_field: str | None) -> float:
+    """Of the metric that the verdict is about."""
+    ours, theirs = ({group.row.index: group for group in report.groups if group.graded()} for report in (base, tuned))
+    shared = sorted(ours.keys() & theirs.keys())
+    a, b = [ours[i] for i in shared], [theirs[i] for i in shared]
+    if ranking is not None and "top1" in tuned.metrics:
+        values = [metric_values(groups, ranking)["top1"] for groups in (a, b)]
+    else:
+        values = [[row_reward(group) for group in groups] for groups in (a, b)]
+    return smallest_difference(*values, clusters_of(a, cluster_field))
 
 
 def paired(comparison: Comparison, metric: str) -> PairedResult:
@@ -149,8 +169,8 @@ def cautions(evidence: Evidence) -> list[str]:
     if evidence.step_chosen_on_these_rows and tuned.step > 0:
         count = sum(row.get("valid_reward_mean") is not None for row in evidence.curve)
         found.append(
-            f"The kept step was chosen as the best of {count} evaluations on these same rows, which flatters the tuned model a little. "
-            "Numbers on a test_file are free of that."
+            f"The kept step was chosen as the best of {count} evaluations on these same rows, which flatters the tuned model"
+            f"{_by_how_much(evidence.selection)}. Numbers on a test_file are free of that."
         )
     if tuned.step == 0:
         found.append("No step did better on held-out rows than the base model, so the base weights were kept.")
@@ -164,9 +184,18 @@ def cautions(evidence: Evidence) -> list[str]:
             found.append(f"{report.name}: {report.truncated_fraction:.0%} of answers hit the token limit before they ended.")
     if evidence.gain.num_unpaired:
         found.append(f"{evidence.gain.num_unpaired} rows have a grade for one of the two models only and are not compared.")
+    if outcome(evidence) == "unclear" and 0 < evidence.smallest_difference < math.inf:
+        points = evidence.smallest_difference
+        shown = f"{points:.2f}" if evidence.metric == "reward" else f"{100 * points:.0f} points"
+        found.append(f"These rows can show a difference of about {shown} or more (80% power); a smaller one would mostly go unseen.")
     if tuned.reward.n < 50:
         found.append(f"{tuned.reward.n} rows are few: the intervals are wide, and 200 or more would say much more.")
     return found
+
+
+def _by_how_much(selection: Selection | None) -> str:
+    """By the bootstrap; answers that are drawn anew for the final comparison carry less of it."""
+    return f" by up to about {selection.flattery:.2f} of reward" if selection is not None and selection.flattery >= 0.005 else " a little"
 
 
 def with_interval(interval: Interval, metric: str, decimals: int = 0) -> str:

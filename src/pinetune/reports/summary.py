@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from pinetune.evals.evaluate import Comparison
+from pinetune.evals.selection import Selection
 from pinetune.evals.statistics import PairedResult
 from pinetune.records import EvalReport, Interval
 from pinetune.reports.charts import interval_of
@@ -27,7 +29,14 @@ def summarise(evidence: Evidence) -> dict[str, Any]:
         "tuned_minus_ranker": _comparison(evidence.edge, evidence.metrics) if evidence.edge else None,
         "shown_to_be": outcome(evidence),
         "verdict": verdict(evidence),
+        "smallest_difference": evidence.smallest_difference if math.isfinite(evidence.smallest_difference) else None,
+        "choice_of_step": _choice(evidence.selection),
     }
+
+
+def _choice(made: Selection | None) -> dict[str, Any] | None:
+    """null where the step was chosen on other rows than these."""
+    return None if made is None else {"tried": made.tried, "flattery_of_reward": made.flattery, "words": made.words()}
 
 
 def _model(report: EvalReport, metrics: list[str]) -> dict[str, Any]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pinetune.data.answers import find_answer_field
+from pinetune.evals.selection import Selection, selection
 from pinetune.records import EvalReport
 from pinetune.reports.charts import numbers_chart, reward_chart, thinking_chart
 from pinetune.reports.evidence import Evidence, gather, verdict
@@ -54,6 +56,7 @@ def write_report(
         answer_field=answer_field,
         list_field=list_field,
         cluster_by_answer=cluster_by_answer,
+        selection=_selection(run, base, answer_field, cluster_by_answer) if step_chosen_on_these_rows else None,
     )
     pictures = {"numbers": _numbers(evidence)}
     if evidence.curve:
@@ -73,6 +76,12 @@ def write_report(
     summary = summarise(evidence)
     run.write_summary(summary)
     return summary
+
+
+def _selection(run: RunFolder, base: EvalReport, answer_field: str | None, cluster_by_answer: bool) -> Selection:
+    """What choosing the step on these rows adds to its score."""
+    field = answer_field or find_answer_field([group.row for group in base.groups])
+    return selection([run.read_eval(step) for step in run.eval_steps()], field, cluster_by_answer)
 
 
 def _numbers(evidence: Evidence) -> Picture:
