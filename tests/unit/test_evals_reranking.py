@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from pinetune.errors import DataError
+from pinetune.evals.answer_rules import open_rule
 from pinetune.evals.reranking import (
     JudgedAnswer,
+    evened,
     fingerprints,
     judged_of_groups,
     judged_of_run,
@@ -64,6 +66,13 @@ def test_thinning_keeps_each_answer_once_and_both_kinds() -> None:
     of = row(0)
     many = [judged(of, f"right {i}", True) for i in range(5)] + [judged(of, "wrong", False)] * 3 + [judged(of, "wrong 2", False)]
     assert [one.answer for one in thinned(many, per_row=4)] == ["right 0", "right 1", "wrong", "wrong 2"]
+
+
+def test_evened_answers_leave_no_name_that_tells() -> None:
+    of, other = row(0), row(1)
+    many = [judged(of, "A", True), judged(of, "B", False), judged(other, "a", False), judged(of, "A", True), judged(other, "", False)]
+    assert evened(many, open_rule("text")) == [many[0], many[2]]  # B is only ever wrong
+    assert evened(many[:2], open_rule("text")) == []
 
 
 def test_rows_with_one_answer_stay_on_one_side() -> None:

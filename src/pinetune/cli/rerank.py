@@ -41,6 +41,9 @@ def train(
     epochs: Annotated[int, typer.Option(min=1, help="The best of them on rows held out of training is kept.")] = 3,
     learning_rate: Annotated[float | None, typer.Option(help="Default by size.")] = None,
     per_row: Annotated[int, typer.Option(min=2, help="Most answers of one row, half right and half wrong.")] = 32,
+    rule: Annotated[
+        str | None, typer.Option(help="as in pinetune vote: of each thing answered, as many right as wrong answers, so that no name tells")
+    ] = None,
     allow_answer_overlap: Annotated[bool, typer.Option(help="For tasks with few possible answers (yes/no, a label).")] = False,
     seed: Annotated[int, typer.Option(help="Fixes head, split, order and fresh samples.")] = 0,
     unsafe_python_graders: Unsafe = False,
@@ -64,6 +67,9 @@ def train(
     require_both_kinds(judged, threshold)
     ours, chosen_by = split_rows(judged, answer_field=asked.evidence["answer_field"], seed=seed)
     require_both_kinds(ours, threshold)
+    if rule is not None:
+        ours = _evened(ours, rule, unsafe_python_graders)
+        require_both_kinds(ours, threshold)
     reranker = new_reranker(load_model(find_model(base) if base else asked.source), seed=seed)
     settings = _settings(reranker, epochs, learning_rate, seed)
     right = sum(one.correct for one in ours)
@@ -79,6 +85,7 @@ def train(
         "base": base or model,
         "threshold": threshold,
         "samples": samples,
+        "evened_by": rule,
         "answers": len(ours),
         "correct": right,
         "kept_epoch": kept.epoch,
@@ -153,6 +160,21 @@ def collect(
         finally:
             built.close()
     return judged_of_groups(groups, threshold)
+
+
+def _evened(judged: list[JudgedAnswer], written: str, unsafe_python: bool) -> list[JudgedAnswer]:
+    from pinetune.errors import DataError
+    from pinetune.evals.answer_rules import open_rule
+    from pinetune.evals.reranking import evened
+
+    rule = open_rule(written, unsafe_python=unsafe_python)
+    try:
+        found = evened(judged, rule)
+    finally:
+        rule.close()
+    if not found:
+        raise DataError(f"--rule {written}: nothing is answered both rightly and wrongly in these {len(judged)} answers; leave --rule out")
+    return found
 
 
 def fit(

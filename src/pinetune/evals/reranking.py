@@ -12,6 +12,7 @@ from typing import Any
 
 from pinetune.data.answers import find_answer_field, lookup, normalise
 from pinetune.errors import DataError
+from pinetune.evals.answer_rules import Rule
 from pinetune.records import Group, Message, Row
 from pinetune.runs.folder import RunFolder
 
@@ -71,6 +72,25 @@ def thinned(judged: Iterable[JudgedAnswer], per_row: int = PER_ROW) -> list[Judg
             counts[kind] += 1
             kept.append(one)
     return kept
+
+
+def evened(judged: Sequence[JudgedAnswer], rule: Rule) -> list[JudgedAnswer]:
+    """Of each thing that is answered as many right answers as wrong ones, the first given; what is only ever right or wrong goes.
+
+    Otherwise a name alone tells: the answers of training rows are right somewhere, all other names are only ever wrong, and a reranker
+    that learns this turns down the right answer of every row it has not seen.
+    """
+    places: dict[tuple[str, bool], list[int]] = defaultdict(list)
+    for place, one in enumerate(judged):
+        reading = rule.read(one.answer)
+        if reading is not None:
+            places[reading.key, one.correct].append(place)
+    kept = []
+    for key in {key for key, _ in places}:
+        right, wrong = places.get((key, True), []), places.get((key, False), [])
+        few = min(len(right), len(wrong))
+        kept += right[:few] + wrong[:few]
+    return [judged[place] for place in sorted(kept)]
 
 
 def split_rows(
