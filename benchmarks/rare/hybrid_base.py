@@ -1,7 +1,6 @@
 """Makes the hybrid job's base: a small model that can read the aspects' lists and count those it picks; no medicine.
 
-    python benchmarks/rare/hybrid_base.py --out runs/rare/hybrid-first
-    python benchmarks/rare/hybrid_base.py --start runs/rare/hybrid-first --out runs/rare/hybrid-base
+    python benchmarks/rare/hybrid_base.py --out runs/rare/hybrid-base
 
 Its texts are made up (random genes, findings and evidence: `hybrid_texts.made_up`), so it has seen no case and no evidence;
 it picks the aspects it looks at blindly.
@@ -105,25 +104,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=1200)
-    parser.add_argument("--start", type=Path, help="go on from the weights of this folder, with fresh rates and all aspects at once")
     args = parser.parse_args()
     recipe = replace(RECIPE, steps=args.steps)
     genes, terms = sorted(diseases_of()), sorted(labels())
     rng = random.Random(f"hybrid {recipe.seed}")
     tokenizer = make_tokenizer(genes, rng)
-    if args.start:
-        rng = random.Random(f"hybrid {recipe.seed} {args.start}")  # new cases
     model = new_model(recipe, tokenizer)
     kindred_embeddings(model, tokenizer, genes)
-    if args.start:
-        model.load_state_dict(type(model).from_pretrained(args.start).state_dict())
-    stages = [(0.0, STAGES[-1][1])] if args.start else STAGES
     print(f"{model.num_parameters():,} parameters, {len(tokenizer):,} tokens", flush=True)
     most = max(LOOKED_AT)
     sources = [ranking_groups(tokenizer, genes, terms, rng, number) for number in (1, most)]
     held_out = ranking_groups(tokenizer, genes, terms, random.Random("check"), most)
     checked = [next(held_out) for _ in range(16)]
-    facts = pretrain(model, sources, stages, recipe, lambda: right_places(model, tokenizer, checked))
+    facts = pretrain(model, sources, STAGES, recipe, lambda: right_places(model, tokenizer, checked))
     save(model, tokenizer, args.out, recipe, facts)
 
 
