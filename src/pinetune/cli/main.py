@@ -86,6 +86,19 @@ def ablate(
 
 
 @app.command()
+def folds(
+    job: Annotated[Path, typer.Argument(help="the job; all rows of its files are dealt into folds")],
+    out: Annotated[Path, typer.Option(help="folder for the folds, each an ordinary run folder")],
+    k: Annotated[int, typer.Option("-k", min=3, help="folds; one judges, the next chooses the step, the others train")] = 5,
+    as_json: Annotated[bool, typer.Option("--json", help="one JSON object, for programs")] = False,
+) -> None:
+    """For fewer than 100 rows: run the job k times, so that every row is judged by a model that did not see it."""
+    from pinetune.cli.folds import folds_command
+
+    folds_command(job, out, k, as_json)
+
+
+@app.command()
 def serve(
     host: Annotated[str | None, typer.Option(help="address to listen on; default 127.0.0.1, this machine only")] = None,
     port: Annotated[int | None, typer.Option(help="default 8000")] = None,

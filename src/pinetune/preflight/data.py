@@ -171,7 +171,7 @@ def _size(files: Files, field: str | None, train: str, held_out: Sequence[str]) 
         advice = "nothing will show whether the model is better (pinetune data split)"
         yield Finding("look", "nothing_held_out", f"there is no validation_file: {advice}")
     if total < FEW_ROWS:
-        folds = "folds make more of few rows: pinetune data folds ALL.jsonl"
+        folds = "pinetune folds makes more of few rows"
         yield Finding("look", "few_rows", f"{total} rows in all are few to train and to judge on; {folds}")
     for name in held_out:
         rows = files[name]
