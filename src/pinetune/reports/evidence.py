@@ -74,6 +74,7 @@ def gather(
     base, tuned, ranker = aligned[0], aligned[1], aligned[2] if ranker else None
     groups = [group for report in aligned for group in report.groups]
     answer_field = answer_field or find_answer_field([group.row for group in groups])
+    ranking = detect(groups, answer_field, list_field)
     trained = [int(row["step"]) for row in curve if "train_reward_mean" in row]
     return Evidence(
         base=base,
@@ -90,7 +91,7 @@ def gather(
         step_chosen_on_these_rows=step_chosen_on_these_rows,
         answer_field=answer_field,
         cluster_by_answer=cluster_by_answer,
-        ranking=(ranking := detect(groups, answer_field, list_field)),
+        ranking=ranking,
         smallest_difference=_smallest_difference(base, tuned, ranking, answer_field if cluster_by_answer else None),
         selection=selection,
     )
@@ -102,10 +103,10 @@ def _smallest_difference(base: EvalReport, tuned: EvalReport, ranking: Ranking |
     shared = sorted(ours.keys() & theirs.keys())
     a, b = [ours[i] for i in shared], [theirs[i] for i in shared]
     if ranking is not None and "top1" in tuned.metrics:
-        values = [metric_values(groups, ranking)["top1"] for groups in (a, b)]
+        before, after = (metric_values(groups, ranking)["top1"] for groups in (a, b))
     else:
-        values = [[row_reward(group) for group in groups] for groups in (a, b)]
-    return smallest_difference(*values, clusters_of(a, cluster_field))
+        before, after = ([row_reward(group) for group in groups] for groups in (a, b))
+    return smallest_difference(before, after, clusters_of(a, cluster_field))
 
 
 def paired(comparison: Comparison, metric: str) -> PairedResult:
