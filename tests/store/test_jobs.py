@@ -48,6 +48,7 @@ MOVES = {
     "paused": lambda store, job, lease: store.jobs.paused(lease),
     "resume": lambda store, job, lease: store.jobs.resume(job.id),
     "cancel": lambda store, job, lease: store.jobs.cancel(job.id),
+    "change": lambda store, job, lease: store.jobs.set_options(job.id, {"judge_budget_tokens": 5}),
     "succeed": lambda store, job, lease: store.jobs.succeed(lease, MODEL, 7),
     "fail": lambda store, job, lease: store.jobs.fail(lease, "x", "it broke"),
     "release": lambda store, job, lease: store.jobs.release(lease),
@@ -66,6 +67,7 @@ ALLOWED = {
     ("running", "release"): "queued",
     ("paused", "resume"): "queued",
     ("paused", "cancel"): "cancelled",
+    ("paused", "change"): "paused",
 }
 
 

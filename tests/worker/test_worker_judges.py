@@ -29,9 +29,13 @@ def test_a_spent_budget_pauses_the_job(
         job = new_job(store, grader=JUDGE, own={"judge_budget_tokens": 15 * 15, "judge_concurrency": 1, "steps": 40})
         working()
         paused = wait_for(store, job, "paused", "failed", "succeeded", seconds=240)
-    assert paused.status == "paused" and paused.error is None
-    said = messages(store, job)[-1]
-    assert said.startswith("Paused: ") and "raise judge_budget_tokens" in said and "The same command" not in said
-    assert server.count == 15
-    newest = store.checkpoints.latest(job.id)
-    assert paused.step == 0 or (newest is not None and newest.step == paused.step)
+        assert paused.status == "paused" and paused.error is None
+        said = messages(store, job)[-1]
+        assert said.startswith("Paused: ") and "raise judge_budget_tokens" in said and "The same command" not in said
+        assert server.count == 15
+        newest = store.checkpoints.latest(job.id)
+        assert paused.step == 0 or (newest is not None and newest.step == paused.step)
+        store.jobs.set_options(job.id, {"judge_budget_tokens": 15 * 40})
+        store.jobs.resume(job.id)
+        again = wait_for(store, job, "paused", "failed", "succeeded", seconds=240)
+        assert (again.status, server.count) == ("paused", 40)  # of the whole job's: what was spent before counts

@@ -14,6 +14,7 @@ from pinetune.store import Store
 
 UPLOADS_AT_ONCE = 32  # each holds a thread while its bytes come; others wait, and the rest of the API goes on
 GRADERS_AT_ONCE = 8
+PREFLIGHTS_AT_ONCE = 2  # each computes for as long as it takes, in a process of its own
 
 
 @dataclass(slots=True)
@@ -26,6 +27,7 @@ class Context:
     services: Any = None  # graders.options.Services, opened with the first grader that is run
     uploads: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(UPLOADS_AT_ONCE))
     graders: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(GRADERS_AT_ONCE))
+    preflights: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(PREFLIGHTS_AT_ONCE))
 
 
 async def _context(request: Request) -> Context:

@@ -92,6 +92,16 @@ class Jobs:
     def resume(self, id: str, project: str | None = None) -> Job:
         return self._move("resume", id, project=project, pause_requested=False, attempts=0)
 
+    def set_options(self, id: str, values: Mapping[str, Any], project: str | None = None) -> Job:
+        """Change keys of a paused job's `pinetune` section (None takes one out); its next worker reads them."""
+        with self._db.write() as connection:
+            found = connection.execute(select(JOBS.c.body).where(JOBS.c.id == id).with_for_update()).scalar_one_or_none()
+            body = found or {}
+            own = {name: value for name, value in {**(body.get("pinetune") or {}), **values}.items() if value is not None}
+            said = ", ".join(f"{name} {'without limit' if value is None else value}" for name, value in values.items())
+            new = {"body": {**body, "pinetune": own}}
+            return move(connection, MOVES["change"], id, self._db.now(), project=project, message=f"Changed: {said}", values=new)
+
     def cancel(self, id: str, project: str | None = None) -> Job:
         """At once, whoever works on it: the worker loses its lease with it. Checkpoints are kept."""
         return self._move("cancel", id, project=project)

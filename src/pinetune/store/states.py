@@ -35,6 +35,7 @@ _TABLE = (
     Move("request_pause", ("running",), None, False, False, "Pause requested: the job stops after a checkpoint"),
     Move("paused", ("running",), "paused", True, True, "Fine-tuning job paused"),
     Move("resume", ("paused",), "queued", False, True, "Fine-tuning job resumed, moving job to queued state"),
+    Move("change", ("paused",), None, False, False, "Settings changed"),
     Move("cancel", OPEN, "cancelled", False, True, "Fine-tuning job cancelled"),
     Move("succeed", ("running",), "succeeded", True, True, "The job has successfully completed"),
     Move("fail", ("validating_files", "running"), "failed", True, True, "The job failed", "error"),

@@ -69,6 +69,13 @@ class CreateJob(Wire):
     pinetune: PinetuneOptions = Field(default_factory=PinetuneOptions)
 
 
+class JudgeBudget(Wire):
+    """What is left out stays as it is; null takes the limit away."""
+
+    tokens: Annotated[int, Field(ge=1, le=10**15)] | None = None
+    usd: Annotated[float, Field(gt=0, le=10**9)] | None = None
+
+
 # ---- replies
 
 

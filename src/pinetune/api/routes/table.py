@@ -4,7 +4,21 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from pinetune.api.routes import eval_measures, evals, evidence, files, graders, jobs, models, permissions, serving, uploads, webhooks
+from pinetune.api.routes import (
+    eval_measures,
+    evals,
+    evidence,
+    files,
+    graders,
+    jobs,
+    judge_budget,
+    models,
+    permissions,
+    preflight,
+    serving,
+    uploads,
+    webhooks,
+)
 
 # Each is mounted below /v1, behind the door of `auth`.
 TABLE: tuple[APIRouter, ...] = (
@@ -19,4 +33,6 @@ TABLE: tuple[APIRouter, ...] = (
     serving.routes,
     webhooks.routes,
     evidence.routes,
+    judge_budget.routes,
+    preflight.routes,
 )
