@@ -14,6 +14,7 @@ from pinetune.cli.supervisor import Program, Supervisor
 from pinetune.errors import UserError
 from pinetune.settings import Settings
 
+KEEP_ALIVE_SECONDS = 75  # uvicorn's 5 are also httpx's: both ends then drop an idle connection at once, and a request meets a closed one
 STOP_SECONDS = 75.0  # a worker lets the step in flight take 60
 
 
@@ -32,7 +33,9 @@ def serve_command(home: Path | None, host: str | None, port: int | None) -> None
         serving_port, secret = _free_port(), secrets.token_urlsafe(24)
         app = create_app(settings, store, f"http://127.0.0.1:{serving_port}", serving_secret=secret)
         supervisor = Supervisor(_programs(settings, serving_port, secret, store))
-        server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=5))
+        server = uvicorn.Server(
+            uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=5, timeout_keep_alive=KEEP_ALIVE_SECONDS)
+        )
         _end_on_signals(server)
         supervisor.start()
         try:
