@@ -153,7 +153,7 @@ def _skew(rows: Sequence[Row], field: str | None, train: str) -> Iterator[Findin
     shown = _figures(rows, field)
     said = (
         f"{train}: {len(rows):,} rows, {len(counts):,} different answers, as diverse as {effective:.1f} equally frequent ones; the "
-        f"commonest ({shown['commonest']}) has {most:,} rows ({most / len(rows):.0%})"
+        f"commonest ({shown['commonest']}) has {most:,} rows ({most / len(rows):.1%})"
     )
     if len(counts) == 1:
         yield Finding("look", "skew", f"{said}: with one answer for all, a model learns to say it whatever is asked")

@@ -14,7 +14,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 ALIKE = (
-    0.65  # of 1,300 published cases 5 pairs lie above, all look-alikes; a word, a number or a sentence changed stays above (docs/check.md)
+    0.65  # of 1,300 published cases 4 pairs lie above, all look-alikes; a word, a number or a sentence changed stays above (docs/check.md)
 )
 WORD = re.compile(r"\w+")
 
