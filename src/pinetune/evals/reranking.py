@@ -77,8 +77,8 @@ def thinned(judged: Iterable[JudgedAnswer], per_row: int = PER_ROW) -> list[Judg
 def evened(judged: Sequence[JudgedAnswer], rule: Rule) -> list[JudgedAnswer]:
     """Of each thing that is answered as many right answers as wrong ones, the first given; what is only ever right or wrong goes.
 
-    Otherwise a name alone tells: the answers of training rows are right somewhere, all other names are only ever wrong, and a reranker
-    that learns this turns down the right answer of every row it has not seen.
+    Otherwise a name alone may tell: the answers of training rows are right somewhere, all other names are only ever wrong. A reranker
+    that learns this turns down the right answers of rows it has not seen.
     """
     places: dict[tuple[str, bool], list[int]] = defaultdict(list)
     for place, one in enumerate(judged):
