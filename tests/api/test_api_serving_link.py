@@ -143,3 +143,10 @@ def test_without_serving_it_is_503_with_a_hint(tmp_path: Path, url: str | None) 
         assert (down.value.status_code, down.value.code) == (503, "serving_unavailable")
         assert down.value.response.headers.get("retry-after") == ("3" if url else None)
         assert client.models.list().data[0].id == "pinetune-mini"  # the rest goes on
+
+
+def test_ids_that_cannot_be_are_not_found(linked: Service) -> None:
+    with linked.http() as http:
+        for path in ("/responses/%00", "/chat/completions/a%0Ab"):
+            reply = http.get(path)
+            assert (reply.status_code, reply.json()["error"]["code"]) == (404, "unknown_url")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, Request
@@ -10,10 +9,10 @@ from pydantic import BaseModel, ValidationError
 
 from pinetune.api.auth import Who
 from pinetune.wire.errors import ApiProblem, from_validation
+from pinetune.wire.json_text import parse
 
 Shape = TypeVar("Shape", bound=BaseModel)
 MAX_BYTES = 32 << 20  # the largest thing in JSON is a conversation with images or an eval's rows
-MAX_DEPTH = 100
 
 
 async def read_limited(request: Request, limit: int = MAX_BYTES) -> bytes:
@@ -28,21 +27,6 @@ async def read_limited(request: Request, limit: int = MAX_BYTES) -> bytes:
             raise _too_large(limit)
         pieces.append(piece)
     return b"".join(pieces)
-
-
-def parse(raw: bytes) -> Any:
-    """Raises ApiProblem 400 for what is not JSON, is nested too deeply, or holds text that is not Unicode."""
-    if not raw.strip():
-        raise ApiProblem(400, "This request needs a JSON body, and it has none", code="missing_body")
-    try:
-        data = json.loads(raw, parse_constant=_no_constant)
-        if b"\\u" in raw:
-            json.dumps(data, ensure_ascii=False).encode()  # an escape can write half a surrogate pair, which no reply could repeat
-        _check_depth(data)
-    except (ValueError, RecursionError) as error:
-        reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)[:200]
-        raise ApiProblem(400, f"We could not parse the JSON body of your request: {reason}", code="invalid_json") from None
-    return data
 
 
 async def _object(request: Request, who: Who) -> dict[str, Any]:  # who: the door comes before the body
@@ -78,19 +62,6 @@ def describe(shape: type[BaseModel]) -> dict[str, Any]:
         return {key: inline(value) for key, value in node.items() if key != "discriminator"}
 
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": inline(schema)}}}}
-
-
-def _check_depth(data: Any) -> None:
-    level = [data]
-    for _ in range(MAX_DEPTH):
-        level = [inner for node in level if isinstance(node, dict | list) for inner in (node.values() if isinstance(node, dict) else node)]
-        if not level:
-            return
-    raise RecursionError
-
-
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not JSON")
 
 
 def _too_large(limit: int) -> ApiProblem:

@@ -7,7 +7,7 @@ from typing import Any
 
 from pinetune.api.bodies import check
 from pinetune.api.context import Context
-from pinetune.api.grader_check import check_grader, grader_problem
+from pinetune.api.grader_check import check_grader
 from pinetune.errors import GraderError, NotFound
 from pinetune.store.rows import Eval
 from pinetune.wire.errors import ApiProblem
@@ -23,6 +23,7 @@ from pinetune.wire.evals import (
     ResponsesSource,
     SampledSource,
 )
+from pinetune.wire.problems import grader_problem
 
 # What a row's `sample` holds, as the hosted API describes it.
 CHOICE = {"type": "object", "properties": {"message": {"type": "object"}, "finish_reason": {"type": "string"}}}

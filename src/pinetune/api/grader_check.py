@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from pinetune.errors import GraderError, GradingFailed
 from pinetune.wire.errors import ApiProblem
+from pinetune.wire.problems import grader_problem
 
 if TYPE_CHECKING:
     from pinetune.graders.ask import AskRequest
@@ -24,13 +25,6 @@ def check_grader(definition: Mapping[str, Any], path: str, *, unsafe_python: boo
         build_grader(definition, unsafe_python=unsafe_python, services=without_asking(), path=path).close()
     except GraderError as error:
         raise grader_problem(error, path) from None
-
-
-def grader_problem(error: GraderError, path: str = "grader") -> ApiProblem:
-    """Messages of GraderError start with the JSON path of the fault."""
-    head = str(error).split(": ", 1)[0]
-    param = head if head == path or head.startswith((f"{path}.", f"{path}[")) else path
-    return ApiProblem(400, str(error), code="invalid_grader", param=param)
 
 
 def refuse_local_judges(definition: Any, path: str = "grader") -> None:

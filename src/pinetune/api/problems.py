@@ -1,4 +1,4 @@
-"""Every error that can leave a route, as OpenAI's envelope with the right status. The one place that knows both sides."""
+"""Every error that can leave a route, as OpenAI's envelope with the right status and headers."""
 
 from __future__ import annotations
 
@@ -11,57 +11,11 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from pinetune.api.grader_check import grader_problem
-from pinetune.errors import (
-    BudgetSpent,
-    GraderError,
-    MoveRefused,
-    NotFound,
-    PartsWrong,
-    PinetuneError,
-    StoreBusy,
-    StoreError,
-    StoreFull,
-    TooLarge,
-    UserError,
-)
-from pinetune.wire.errors import ApiProblem, from_user_error
+from pinetune.errors import PinetuneError
+from pinetune.wire.errors import ApiProblem
+from pinetune.wire.problems import as_problem, bad_parameter
 
 log = logging.getLogger("pinetune.api")
-
-# What the hosted API calls a missing object: message, param, code. Kinds are the store's.
-MISSING: dict[str, tuple[str, str, str | None]] = {
-    "file": ("No such File object: {id}", "id", None),
-    "file content": ("No such File object: {id}", "id", None),
-    "upload": ("No such Upload object: {id}", "upload_id", None),
-    "fine-tuning job": ("Could not find fine tune: {id}", "fine_tune_id", "fine_tune_not_found"),
-    "model": ("The model '{id}' does not exist or you do not have access to it.", "model", "model_not_found"),
-}
-
-
-def as_problem(error: Exception) -> ApiProblem:
-    """The problem that an exception of ours is to the caller."""
-    if isinstance(error, ApiProblem):
-        return error
-    if isinstance(error, NotFound):
-        return _missing(error)
-    if isinstance(error, MoveRefused):
-        return ApiProblem(400, str(error), code="invalid_state")
-    if isinstance(error, TooLarge):
-        return ApiProblem(413, str(error), code="file_too_large", param="file")
-    if isinstance(error, StoreBusy):
-        return ApiProblem(503, str(error), code="storage_busy", retry_after=2)
-    if isinstance(error, StoreFull):
-        return ApiProblem(507, str(error), code="storage_full")
-    if isinstance(error, PartsWrong):
-        return ApiProblem(400, str(error), code="invalid_parts")
-    if isinstance(error, GraderError):
-        return grader_problem(error)
-    if isinstance(error, BudgetSpent):
-        return ApiProblem(429, str(error), type="insufficient_quota", code="insufficient_quota")
-    if isinstance(error, StoreError):
-        return ApiProblem(503, str(error), code="storage_unavailable", retry_after=10)
-    return from_user_error(error) if isinstance(error, UserError) else ApiProblem(500, str(error))
 
 
 def answer(problem: ApiProblem) -> JSONResponse:
@@ -99,11 +53,7 @@ async def _ours(_: Request, error: PinetuneError) -> JSONResponse:
 
 async def _bad_parameter(_: Request, error: RequestValidationError) -> JSONResponse:
     """Query parameters, which FastAPI checks; bodies are checked by `bodies`."""
-    fault = error.errors()[0]
-    name = ".".join(str(part) for part in fault["loc"][1:])
-    said = fault["msg"][0].lower() + fault["msg"][1:]
-    text = f"Invalid '{name}': {said.removeprefix('value error, ').removeprefix('input ')}, not {str(fault['input'])[:100]!r}"
-    return answer(ApiProblem(400, text, code="invalid_value", param=name or None))
+    return answer(bad_parameter(error.errors()[0]))
 
 
 async def _no_route(request: Request, error: HTTPException) -> JSONResponse:
@@ -115,10 +65,3 @@ async def _no_route(request: Request, error: HTTPException) -> JSONResponse:
         response.headers.update(error.headers or {})
         return response
     return answer(ApiProblem(error.status_code, str(error.detail)))
-
-
-def _missing(error: NotFound) -> ApiProblem:
-    if error.kind == "cursor":
-        return ApiProblem(400, f"Invalid 'after': no object {error.id} in this list", code="invalid_value", param="after")
-    text, param, code = MISSING.get(error.kind, ("No such {kind}: {id}", None, None))
-    return ApiProblem(404, text.format(kind=error.kind, id=error.id), code=code, param=param)

@@ -51,7 +51,10 @@ class ServingLink:
         headers |= {PROJECT_HEADER: project, "accept-encoding": "identity", "x-request-id": request.state.request_id}
         if self._secret is not None:
             headers["authorization"] = f"Bearer {self._secret}"
-        url = httpx.URL(path=f"/v1{path}", query=request.url.query.encode())
+        try:
+            url = httpx.URL(path=f"/v1{path}", query=request.url.query.encode())
+        except httpx.InvalidURL:
+            raise ApiProblem(404, "No id holds such characters", code="unknown_url") from None
         return _Passed(self._client, self._client.build_request(request.method, url, headers=headers, content=body))
 
 

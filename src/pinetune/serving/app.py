@@ -7,13 +7,16 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
+from pinetune.errors import PinetuneError
 from pinetune.models.names import MINIATURE, find_model
 from pinetune.serving.directory import Memory, ModelDirectory, ServedModel
 from pinetune.serving.routes import router
 from pinetune.serving.service import Service
 from pinetune.wire.errors import ApiProblem
+from pinetune.wire.problems import as_problem, bad_parameter
 
 
 class FolderDirectory:
@@ -48,10 +51,26 @@ def create(directory: ModelDirectory, memory: Memory | None = None, **options: A
     app = FastAPI(title="Pinetune serving", lifespan=lifespan)
     app.state.service = service
     app.include_router(router(service), prefix="/v1")
-    app.add_exception_handler(ApiProblem, _answer_problem)
+    app.add_exception_handler(PinetuneError, _ours)
+    app.add_exception_handler(RequestValidationError, _bad_parameter)
+    app.add_exception_handler(Exception, _unforeseen)
     return app
 
 
-async def _answer_problem(_: Request, problem: Exception) -> JSONResponse:
-    assert isinstance(problem, ApiProblem)
+async def _ours(_: Request, error: Exception) -> JSONResponse:
+    return _answer(as_problem(error))
+
+
+async def _bad_parameter(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    return _answer(bad_parameter(error.errors()[0]))
+
+
+async def _unforeseen(request: Request, _: Exception) -> JSONResponse:
+    """The server that runs this logs the traceback; the API's id of the request says where to look."""
+    id = request.headers.get("x-request-id", "")
+    return _answer(ApiProblem(500, f"The server had an error while processing your request. It is in the server's log, near {id}"))
+
+
+def _answer(problem: ApiProblem) -> JSONResponse:
     return JSONResponse(problem.body(), status_code=problem.status, headers=problem.headers())

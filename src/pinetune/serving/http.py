@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 from starlette.types import Receive, Scope, Send
 
 from pinetune.wire.errors import ApiProblem, from_validation
+from pinetune.wire.json_text import parse
 
 T = TypeVar("T")
 Body = TypeVar("Body", bound=BaseModel)
@@ -23,11 +24,7 @@ GONE = 499  # nginx's number for a caller who hung up; nobody reads it
 
 async def read_body(request: Request, shape: type[Body]) -> Body:
     """The JSON body as `shape`. Raises ApiProblem 400."""
-    try:
-        data = json.loads(await request.body())
-    except (ValueError, RecursionError) as error:
-        message = f"We could not parse the JSON body of your request: {str(error)[:200]}"
-        raise ApiProblem(400, message, code="invalid_json") from error
+    data = parse(await request.body())
     try:
         return shape.model_validate(data)
     except ValidationError as error:

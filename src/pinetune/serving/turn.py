@@ -133,7 +133,8 @@ def render(turn: Turn, ready: Ready, form: ToolFormat) -> Prompt:
     try:
         return chat.render(Row(index=0, messages=tuple(messages), item={}, tools=wrapped))
     except DataError as error:
-        raise ApiProblem(400, str(error).removeprefix("row 0: "), code="invalid_value", param="messages") from error
+        said = str(error).removeprefix("row 0: ").replace(f" of {chat.source} ", " of this model ")  # no path of this machine is shown
+        raise ApiProblem(400, said, code="invalid_value", param="messages") from error
 
 
 def template_text(ready: Ready) -> str:
