@@ -76,3 +76,8 @@ Store.open(Settings.read({}, home=sys.argv[1]))
     found.close()
     with Store.open(Settings.read({}, home=tmp_path)) as store:
         assert store.jobs.counts() == {}
+
+
+def test_a_new_home_is_its_owner_s_alone(tmp_path: Path) -> None:
+    Store.open(Settings.read({}, home=tmp_path / "new" / "home")).close()
+    assert (tmp_path / "new" / "home").stat().st_mode & 0o777 == 0o700

@@ -57,7 +57,7 @@ class Store:
         `now` is the clock of all times and leases; `filesystem` an fsspec filesystem in the place of the URL's (tests).
         """
         try:
-            settings.home.mkdir(parents=True, exist_ok=True)
+            settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)  # datasets and graders' headers are its owner's alone
         except OSError as error:
             raise StoreError(f"{settings.home}: cannot make the home folder ({error}); set PINETUNE_HOME or --home") from error
         database = Database(settings.database_url, settings.busy_seconds, now)
