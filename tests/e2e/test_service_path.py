@@ -74,4 +74,7 @@ def test_from_files_to_an_answer(tmp_path: Path) -> None:
         answer = client.responses.create(model=done.fine_tuned_model, input=asked, max_output_tokens=64)
         assert answer.usage is not None and answer.usage.output_tokens > 0
         assert answer.model == done.fine_tuned_model
+        evaluation = client.evals.retrieve(done.eval_id)
+        assert evaluation.name == f"Reinforcement Fine Tuning validation runs for {job.id}"
         assert service.stop() == 0
+        assert "Stopping: " in service.log.read_text()

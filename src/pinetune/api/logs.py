@@ -37,4 +37,5 @@ def configure(level: int = logging.INFO) -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(JsonLines())
     logging.basicConfig(level=level, handlers=[handler], force=True)
-    logging.getLogger("httpx").setLevel(logging.WARNING)  # a line for each passed request would double ours
+    for name in ("httpx", "httpx2", "alembic.runtime.plugins"):  # a line for each passed request would double ours
+        logging.getLogger(name).setLevel(logging.WARNING)

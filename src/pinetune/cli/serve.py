@@ -43,6 +43,7 @@ def serve_command(home: Path | None, host: str | None, port: int | None) -> None
             server.run(sockets=[listener])
         finally:
             _kill_on_signals(supervisor)
+            print("Stopping: a running job ends its step and writes a checkpoint, up to a minute; Ctrl-C does not wait", flush=True)
             supervisor.stop(STOP_SECONDS)
 
 

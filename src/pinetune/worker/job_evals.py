@@ -29,7 +29,7 @@ class JobEvals:
         if not isinstance(self._grader, dict) or file is None:
             return
         if self._eval is None:
-            name = self._job.suffix or self._job.id
+            name = f"Reinforcement Fine Tuning validation runs for {self._job.id}"  # the hosted product's words, which scripts look for
             self._eval = self._store.evals.create(self._job.project, job_eval_body(self._grader), name=name, job=self._lease)
         for step in self._run.eval_steps():
             if step not in self._told and self._tell(step, self._eval, file):
