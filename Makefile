@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# Tests share the cores file by file; one computing thread each, for two-thread jobs side by side slow each other down manyfold.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile
 OUT ?= demo-run
 
 .PHONY: demo demo-quick test clients check format clean
@@ -17,10 +19,10 @@ check: $(READY)  ## format, lint, types, layers, fast tests
 	$(BIN)/ruff format --check src tests benchmarks
 	$(BIN)/ruff check src tests benchmarks
 	$(BIN)/mypy
-	$(BIN)/pytest -m "not slow and not gpu"
+	$(PYTEST) -m "not slow and not gpu"
 
 test: $(READY)  ## everything a laptop can test
-	$(BIN)/pytest -m "not gpu"
+	$(PYTEST) -m "not gpu"
 
 # Each client in a place of its own: they are tested against the server, not installed beside it.
 clients: $(READY)  ## the API's tests with older Python clients and with Node's, brought from their registries

@@ -1,6 +1,7 @@
 """Makes the plain job's base: a small model that has read part of the public gene-finding tables (see plain_texts.py).
 
-    python benchmarks/rare/plain_base.py --out runs/rare/plain-base --steps 1500
+    python benchmarks/rare/plain_base.py --out runs/rare/plain-first
+    python benchmarks/rare/plain_base.py --start runs/rare/plain-first --out runs/rare/plain-base --steps 1000
 
 It has seen no case. The facts cover all genes, those of the held-out cases too, as a general model has read the literature.
 """
@@ -27,6 +28,7 @@ from pinetune.records import TrainSample
 RECIPE = Recipe(hidden_size=160, num_layers=4, num_heads=4, intermediate_size=480, head_dim=40)
 # From this share of the steps on, texts a step of each source: facts alone, then warm-up chats with facts among them.
 STAGES = [(0.0, {0: 12}), (0.6, {0: 5, 1: 8})]
+STAGES_ON = [(0.0, {0: 3, 1: 20})]  # when going on: it knows the facts, and has yet to find findings in a case report
 LINES = 12  # findings looked up in one fact text
 
 
@@ -80,16 +82,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--start", type=Path, help="go on from this folder's weights, mostly with warm-up chats")
     args = parser.parse_args()
     recipe = replace(RECIPE, steps=args.steps)
     rng = random.Random(f"plain {recipe.seed}")
     tokenizer = make_tokenizer(rng)
     model = new_model(recipe, tokenizer)
+    if args.start:
+        model.load_state_dict(type(model).from_pretrained(args.start).state_dict())
+        rng = random.Random(f"plain {recipe.seed} on")  # new texts
     pairs = sum(len(listed) for _, listed in holders().values())
     print(f"{model.num_parameters():,} parameters, {len(tokenizer):,} tokens, {len(holders()):,} findings, {pairs:,} pairs")
     sources = [fact_groups(tokenizer, rng), chat_groups(tokenizer, rng)]
     checked = random.Random("check").sample(sorted(holders()), 300)
-    facts = pretrain(model, sources, STAGES, recipe, lambda: f"recall {recall(model, tokenizer, checked):.3f}")
+    facts = pretrain(model, sources, STAGES_ON if args.start else STAGES, recipe, lambda: f"recall {recall(model, tokenizer, checked):.3f}")
     facts["recall"] = round(recall(model, tokenizer, rng.sample(sorted(holders()), 1000)), 4)
     print(json.dumps(facts))
     save(model, tokenizer, args.out, recipe, facts)

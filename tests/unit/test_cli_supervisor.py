@@ -39,6 +39,7 @@ def test_what_dies_is_mourned_and_started_again(tmp_path: Path) -> None:
     supervisor.stop(10)
 
 
+@pytest.mark.slow
 def test_an_end_is_polite_first(tmp_path: Path) -> None:
     said = tmp_path / "said"
     polite = f"""

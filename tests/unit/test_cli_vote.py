@@ -51,6 +51,7 @@ def test_vote_says_every_way_with_interval_and_n(home: Path) -> None:
     assert vote(home, "--rule", "text", "--rule", "last_number") == report  # the seed fixes it
 
 
+@pytest.mark.slow
 def test_a_reranker_is_trained_from_fresh_samples_and_refuses_the_rows_it_knows(home: Path) -> None:
     data, out = str(home / "train.jsonl"), str(home / "reranker")
     asked = ["--data", data, "--grader", str(home / "grader.json"), "--samples", "6", "--epochs", "1", "--out", out]

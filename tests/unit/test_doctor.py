@@ -18,6 +18,7 @@ can_confine = pytest.mark.skipif(confined_level() is None, reason=f"cannot confi
 PROMISES = [*selfcheck.ATTACKS, "one call leaves nothing for the next", "a call that takes too long ends with all it started"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("level", EACH_LEVEL)
 def test_every_promise_holds_where_the_host_can_confine(level: str) -> None:
     assert selfcheck.check(LEVELS[level]) == [selfcheck.Finding(promise, held=True) for promise in PROMISES]
@@ -57,6 +58,7 @@ def test_a_host_that_cannot_confine_is_told_what_to_install(monkeypatch: pytest.
 
 
 @can_confine
+@pytest.mark.slow
 def test_json_holds_all_a_program_needs() -> None:
     done = CliRunner().invoke(app, ["doctor", "--json"])
     assert done.exit_code == 0

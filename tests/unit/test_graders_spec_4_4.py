@@ -173,8 +173,8 @@ def check(text: str) -> None:
     """The formula against Python's own evaluation; where Python has no finite real number, there is none."""
     functions = {name: getattr(math, name) for name in ("floor", "ceil", "exp", "sqrt", "log")}
     try:
-        expected = float(eval(text, {"__builtins__": {}, "min": min, "max": max, "abs": abs, **functions}, dict(VALUES)))
-    except (ArithmeticError, ValueError, TypeError):  # TypeError: a complex number
+        expected = float(eval(text, {"__builtins__": {}, "min": min, "max": max, "abs": math.fabs, **functions}, dict(VALUES)))
+    except (ArithmeticError, ValueError, TypeError):  # TypeError: a complex number, also below an abs
         expected = math.nan
     try:
         found = value(text.replace("**", "^"))

@@ -91,6 +91,7 @@ def read_gz(name: str) -> list[dict[str, Any]]:
         return [json.loads(line) for line in lines]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not (DATA / "kb").is_dir(), reason="the real tables (../shared/data/kb, rare) are not on this machine")
 def test_the_real_tables_give_the_published_figures() -> None:
     diseases = read_gz("kb/diseases_2023_clean.jsonl.gz")

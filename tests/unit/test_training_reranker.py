@@ -35,6 +35,7 @@ def toy(reranker: Reranker, rows: int, first: int) -> list[JudgedText]:
     return found
 
 
+@pytest.mark.slow
 def test_longer_answers_are_correct_is_learned_and_holds_on_rows_never_seen(fresh: Reranker) -> None:
     settings = RerankerSettings(epochs=6, learning_rate=5e-3, batch_size=8)
     reports = train_reranker(fresh, toy(fresh, 16, 0), toy(fresh, 6, 100), settings)

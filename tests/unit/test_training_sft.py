@@ -87,6 +87,7 @@ def test_a_pass_shows_every_document_once_in_its_own_order() -> None:
         next(shuffled_batches([Document((1, 2), (True, False))], SftSettings()))
 
 
+@pytest.mark.slow
 def test_a_tiny_model_learns_its_texts_by_heart() -> None:
     loaded, texts, reports = tiny(), documents(6), list[SftReport]()
     last = train_sft(loaded, texts, SftSettings(steps=80, learning_rate=1e-2, batch_tokens=100), reports.append)
