@@ -21,6 +21,8 @@ from pinetune.models.load import LoraSettings, load_model
 from pinetune.serving.app import FolderDirectory
 from pinetune.serving.directory import ServedModel
 
+pytestmark = pytest.mark.slow  # seconds in all, of waiting or of work
+
 HI: Any = [{"role": "user", "content": "Which gene?"}]
 
 

@@ -23,6 +23,8 @@ from pinetune.store import Store
 from pinetune.transfer.bring import NO_WEIGHTS, bring_over
 from pinetune.transfer.endpoint import Endpoint
 
+pytestmark = pytest.mark.slow  # seconds in all, of waiting or of work
+
 ME = "proj_default"
 
 

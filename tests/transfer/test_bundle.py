@@ -21,6 +21,8 @@ from pinetune.transfer.bundle import merge_adapter, write_bundle
 from pinetune.transfer.card import model_card
 from pinetune.transfer.sources import from_run, from_store
 
+pytestmark = pytest.mark.slow  # seconds in all, of waiting or of work
+
 ROWS = b'{"messages": [{"role": "user", "content": "2+2?"}], "answer": "4"}\n'
 METHOD = {"type": "reinforcement", "reinforcement": {"grader": GRADER}}
 

@@ -14,6 +14,8 @@ from pinetune.cli.serve import _listen
 from pinetune.cli.supervisor import Program, Supervisor
 from pinetune.errors import UserError
 
+pytestmark = pytest.mark.slow  # seconds in all, of waiting or of work
+
 
 def wait_until(look: Callable[[], bool]) -> None:
     until = time.monotonic() + 60
@@ -39,7 +41,6 @@ def test_what_dies_is_mourned_and_started_again(tmp_path: Path) -> None:
     supervisor.stop(10)
 
 
-@pytest.mark.slow
 def test_an_end_is_polite_first(tmp_path: Path) -> None:
     said = tmp_path / "said"
     polite = f"""

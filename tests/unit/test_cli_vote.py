@@ -13,6 +13,8 @@ from typer.testing import CliRunner
 from pinetune.cli.main import app
 from pinetune.errors import DataError, UserError
 
+pytestmark = pytest.mark.slow  # seconds in all, of waiting or of work
+
 # The tiny model writes noise; noise with an "e" in it is right.
 GRADER = {"type": "string_check", "name": "e", "input": "{{sample.output_text}}", "reference": "e", "operation": "ilike"}
 
@@ -51,7 +53,6 @@ def test_vote_says_every_way_with_interval_and_n(home: Path) -> None:
     assert vote(home, "--rule", "text", "--rule", "last_number") == report  # the seed fixes it
 
 
-@pytest.mark.slow
 def test_a_reranker_is_trained_from_fresh_samples_and_refuses_the_rows_it_knows(home: Path) -> None:
     data, out = str(home / "train.jsonl"), str(home / "reranker")
     asked = ["--data", data, "--grader", str(home / "grader.json"), "--samples", "6", "--epochs", "1", "--out", out]

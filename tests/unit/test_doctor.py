@@ -14,11 +14,12 @@ from pinetune.sandbox import selfcheck
 from pinetune.sandbox.levels import CONFINED, LEVELS, confined_level
 from pinetune.sandbox.packages import CORPORA, PACKAGES
 
+pytestmark = pytest.mark.slow  # seconds in all, of waiting or of work
+
 can_confine = pytest.mark.skipif(confined_level() is None, reason=f"cannot confine here: {[problem() for problem in CONFINED.values()]}")
 PROMISES = [*selfcheck.ATTACKS, "one call leaves nothing for the next", "a call that takes too long ends with all it started"]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("level", EACH_LEVEL)
 def test_every_promise_holds_where_the_host_can_confine(level: str) -> None:
     assert selfcheck.check(LEVELS[level]) == [selfcheck.Finding(promise, held=True) for promise in PROMISES]
@@ -58,7 +59,6 @@ def test_a_host_that_cannot_confine_is_told_what_to_install(monkeypatch: pytest.
 
 
 @can_confine
-@pytest.mark.slow
 def test_json_holds_all_a_program_needs() -> None:
     done = CliRunner().invoke(app, ["doctor", "--json"])
     assert done.exit_code == 0

@@ -29,6 +29,8 @@ from pinetune.graders.gallery.numbers import as_number, numbers_in
 from pinetune.graders.gallery.running import in_child, is_fair
 from pinetune.records import Completion, Row
 
+pytestmark = pytest.mark.slow  # seconds in all, of waiting or of work
+
 Grade = Callable[[dict[str, Any], dict[str, Any]], float]
 
 

@@ -13,6 +13,8 @@ from pinetune.sandbox.limits import MEBIBYTE, Limits
 from pinetune.sandbox.pool import WarmPool
 from pinetune.sandbox.process import Outcome
 
+pytestmark = pytest.mark.slow  # seconds in all, of waiting or of work
+
 SHORT = Limits(wall_seconds=0.8)
 COUNT = "len([p for p in os.listdir('/proc') if p.isdigit()])"
 

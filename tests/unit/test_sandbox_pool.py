@@ -15,6 +15,8 @@ from pinetune.sandbox.levels import LEVELS
 from pinetune.sandbox.limits import Limits
 from pinetune.sandbox.pool import WarmPool
 
+pytestmark = pytest.mark.slow  # seconds in all, of waiting or of work
+
 QUICK = Limits(wall_seconds=20.0)
 
 

@@ -16,6 +16,8 @@ from pinetune.sandbox.limits import Limits
 from pinetune.sandbox.pool import WarmPool
 from pinetune.sandbox.process import plain
 
+pytestmark = pytest.mark.slow  # seconds in all, of waiting or of work
+
 
 @pytest.fixture(params=EACH_LEVEL)
 def level(request: pytest.FixtureRequest) -> str:

@@ -16,6 +16,8 @@ from pinetune.models.reranker import Reranker, by_length, new_reranker, open_rer
 from pinetune.records import Completion, Grade, Group, Prompt, Rollout, Row
 from pinetune.training.reranker import JudgedText, RerankerSettings, balanced, best_of, pair_accuracy, train_reranker
 
+pytestmark = pytest.mark.slow  # seconds in all, of waiting or of work
+
 ROW = Row(0, ({"role": "user", "content": "Which gene?"},), {})
 
 
@@ -35,7 +37,6 @@ def toy(reranker: Reranker, rows: int, first: int) -> list[JudgedText]:
     return found
 
 
-@pytest.mark.slow
 def test_longer_answers_are_correct_is_learned_and_holds_on_rows_never_seen(fresh: Reranker) -> None:
     settings = RerankerSettings(epochs=6, learning_rate=5e-3, batch_size=8)
     reports = train_reranker(fresh, toy(fresh, 16, 0), toy(fresh, 6, 100), settings)

@@ -13,6 +13,8 @@ from pinetune.store import Lease, Store
 from pinetune.worker.estimate import seconds_left
 from pinetune.worker.mirror import Mirror, Shape
 
+pytestmark = pytest.mark.slow  # seconds in all, of waiting or of work
+
 SHAPE = Shape(total_steps=4, eval_interval=2, num_valid=2)
 
 

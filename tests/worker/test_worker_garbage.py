@@ -15,6 +15,8 @@ from pinetune.settings import Settings
 from pinetune.store import Store
 from pinetune.worker.failures import describe
 
+pytestmark = pytest.mark.slow  # seconds in all, of waiting or of work
+
 ROWS = 10_000
 GARBAGE = {
     "bytes": b"\n".join(random.Random(i).randbytes(40).replace(b"\n", b"") for i in range(ROWS)),
