@@ -141,9 +141,9 @@ class EvalRuns:
 
     def counts(self, run_id: str) -> dict[str, int]:
         """How many items there are of each status."""
-        query = select(ITEMS.c.status, func.count()).where(ITEMS.c.run_id == run_id).group_by(ITEMS.c.status)
+        query = select(ITEMS.c.status, func.count().label("n")).where(ITEMS.c.run_id == run_id).group_by(ITEMS.c.status)
         with self._db.read() as connection:
-            return {status: number for status, number in connection.execute(query)}
+            return {row.status: row.n for row in connection.execute(query)}
 
     def finish(
         self,
