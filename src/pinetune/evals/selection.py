@@ -30,8 +30,8 @@ class Selection:
         if self.tried < 2:
             return ""
         return (
-            f"The kept step is the best of {self.tried} that were tried on these {self.n} rows; the choice alone makes its reward look about "
-            f"{self.flattery:.2f} better than it is."
+            f"The kept step is the best of {self.tried} that were tried on these {self.n} rows; the choice alone makes its reward "
+            f"look about {self.flattery:.2f} better than it is."
         )
 
 
