@@ -204,9 +204,8 @@ def _reference(text: str, path: str) -> Variable:
 
 
 def _patterns(schema: Any) -> Iterator[str]:
-    if isinstance(schema, Mapping):
-        if isinstance(schema.get("pattern"), str):
-            yield schema["pattern"]
+    if isinstance(schema, Mapping) and isinstance(schema.get("pattern"), str):
+        yield schema["pattern"]
     for value in schema.values() if isinstance(schema, Mapping) else schema if isinstance(schema, list) else ():
         yield from _patterns(value)
 
