@@ -9,6 +9,7 @@ from tiny_models import make_model, make_tokenizer
 from pinetune.models.load import LoadedModel, loaded_from
 from pinetune.records import Completion, Prompt, SamplingParams
 from pinetune.sampling.draw import draw, draw_rows, knobs
+from pinetune.sampling.grammar import GrammarCompiler
 from pinetune.sampling.live import LiveBatch, Order
 from pinetune.sampling.local import LocalSampler
 
@@ -88,6 +89,20 @@ def test_bias_and_penalties_bend_the_choice() -> None:
     repeating = Order(Prompt((5, 6)), params, (0,), logit_bias={77: 50.0, 78: 49.0}, frequency_penalty=0.6)
     written = [one.token for one in batch.join([repeating])] + [one.token for _ in range(5) for one in batch.step()]
     assert written == [77, 77, 78, 77, 78, 77]  # 50, 49.4, 48.8 < 49, then 48.8 > 48.4, 48.2 < 48.4, ...
+
+
+def test_who_asked_for_json_is_not_left_without_an_answer_by_a_stop_in_the_thinking() -> None:
+    loaded = loaded_from(make_model("qwen3"), make_tokenizer())
+    stop = loaded.chat.stop_ids[0]
+    compiler = GrammarCompiler(loaded.tokenizer, loaded.base.get_output_embeddings().weight.shape[0], loaded.chat.stop_ids)
+    matcher = compiler.compile({"type": "boolean"})
+    batch = LiveBatch(loaded, LocalSampler(loaded).decoder)
+    params = SamplingParams(max_tokens=40, thinking_budget=3)
+    eager = Order(Prompt((5, 6), thinking_open=True), params, (0,), new_matcher=matcher, logit_bias={stop: 1000.0})
+    written = batch.join([eager]) + [one for _ in range(39) for one in batch.step()]
+    [completion] = [one.completion for one in written if one.completion is not None]
+    assert completion.reasoning_tokens == 3 + len(loaded.chat.thinking.close_ids)
+    assert (completion.answer in ("true", "false"), completion.finish) == (True, "stop")
 
 
 def test_likeliest_tokens_come_with_their_logprobs() -> None:

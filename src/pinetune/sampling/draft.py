@@ -63,6 +63,11 @@ class Draft:
             self._queue = list(self.rules.chat.thinking.close_ids)
         return self._queue[0] if self._queue else None
 
+    @property
+    def owes_answer(self) -> bool:
+        """Still thinking, with a grammar that the answer must follow: to stop here would be to answer nothing."""
+        return self.rules.new_matcher is not None and self._phase == "thinking"
+
     def grammar(self) -> Any:
         """The grammar state that limits the next token, or None. At the start it is a fresh one, not yet adopted."""
         if self.rules.new_matcher is None or self._phase == "thinking":

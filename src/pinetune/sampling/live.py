@@ -151,6 +151,7 @@ class LiveBatch:
         uniform = torch.tensor([draft.next_uniform() for draft in drafts], device=logits.device)
         imposed: list[int | None] = [None if draft.rules.plain else draft.imposed() for draft in drafts]
         allowed, single = allowed_next(drafts, self.vocab_size)
+        allowed = self._held(drafts, allowed)
         allowed = None if allowed is None else allowed.to(logits.device)
         tokens, probs = draw_rows(logits, uniform, how, allowed, self._bias(rows, logits))
         if any(token is not None for token in imposed):
@@ -164,6 +165,16 @@ class LiveBatch:
             reason = row.draft.add(int(chosen[i]), logp[i], imposed[i] is not None or single[i])
             written.append(self._written(row, int(chosen[i]), logp[i], tops[i], reason))
         return written
+
+    def _held(self, drafts: Sequence[Draft], allowed: Tensor | None) -> Tensor | None:
+        """Who asked for JSON gets JSON: no stop token while the thinking goes on. In training a model may stop there, and learns not to."""
+        owing = [i for i, draft in enumerate(drafts) if draft.owes_answer]
+        if not owing:
+            return allowed
+        allowed = torch.ones(len(drafts), self.vocab_size, dtype=torch.bool) if allowed is None else allowed
+        for stop in drafts[owing[0]].rules.stop_ids:
+            allowed[owing, stop] = False
+        return allowed
 
     def _written(
         self, row: LiveRow, token: int, logprob: float, top: tuple[tuple[int, float], ...], reason: FinishReason | None
