@@ -14,7 +14,7 @@ from pinetune.demo.grader import gene_grader_definition
 # Job -> its `pinetune` section. Lengths fit the longest reasoning; the rest was fixed before the test rows were read.
 OWN: dict[str, dict[str, Any]] = {
     "hybrid": {"max_tokens": 128, "thinking_budget": 80, "group_size": 16, "learning_rate": 3e-4},
-    "plain": {"max_tokens": 300, "thinking_budget": 240, "group_size": 16, "learning_rate": 3e-4, "budget_minutes": 10},
+    "plain": {"max_tokens": 300, "thinking_budget": 240, "group_size": 16, "learning_rate": 3e-4, "budget_minutes": 7},
 }
 
 
