@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile
 OUT ?= demo-run
 
-.PHONY: demo demo-quick test clients check format clean
+.PHONY: demo demo-quick test clients check types unit format clean
 
 demo: $(READY)  ## a real RFT job from dataset to expert model, with the evidence
 	$(BIN)/pinetune demo --out $(OUT)
@@ -15,11 +15,16 @@ demo: $(READY)  ## a real RFT job from dataset to expert model, with the evidenc
 demo-quick: $(READY)  ## the same path in under a minute
 	$(BIN)/pinetune demo --quick --out $(OUT)
 
-check: $(READY)  ## format, lint, types, layers, fast tests
+check: $(READY)  ## format, lint, types, layers, fast unit tests
 	$(BIN)/ruff format --check src tests benchmarks
 	$(BIN)/ruff check src tests benchmarks
+	@$(MAKE) --no-print-directory -j2 types unit  # side by side: each alone would leave a core idle
+
+types: $(READY)
 	$(BIN)/mypy
-	$(PYTEST) -m "not slow and not gpu"
+
+unit: $(READY)
+	$(PYTEST) -m "not slow and not gpu" tests/unit tests/test_*.py
 
 test: $(READY)  ## everything a laptop can test
 	$(PYTEST) -m "not gpu"
