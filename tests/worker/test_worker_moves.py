@@ -20,7 +20,9 @@ LONG = {"steps": 12}
 
 
 def steps_told(store: Store, job: Job) -> list[str]:
-    return [m.split(" ,")[0] for m in messages(store, job) if m.startswith("Step ")]
+    """What was told of training. A step paused before its evaluation is told again with the evaluation alone, once that is done."""
+    trained = (m for m in messages(store, job) if m.startswith("Step ") and ("train mean" in m or m.startswith("Step 0/")))
+    return [m.split(" ,")[0] for m in trained]
 
 
 def child_of(settings: Settings, job: Job) -> int:

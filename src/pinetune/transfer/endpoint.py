@@ -53,6 +53,10 @@ class Endpoint:
         self._next = 0.0
         self._waiting, self._sleep, self._now = waiting, sleep, now
 
+    def close(self) -> None:
+        """Let go of the connections."""
+        self._client.close()
+
     def get(self, path: str, **query: Any) -> Json:
         """The JSON object at `path`. Raises Refused for what is not there or not given, UserError when nothing works."""
         found = self._patiently(lambda: self._client.get(path, cast_to=object, options={"params": query}))
