@@ -47,23 +47,6 @@ def check(data: dict[str, Any], shape: type[Shape]) -> Shape:
         raise from_validation(error, shape) from None
 
 
-def describe(shape: type[BaseModel]) -> dict[str, Any]:
-    """The `openapi_extra` of a route whose body is a `shape`."""
-    schema = shape.model_json_schema()
-    named = schema.pop("$defs", {})
-
-    def inline(node: Any) -> Any:
-        if isinstance(node, list):
-            return [inline(part) for part in node]
-        if not isinstance(node, dict):
-            return node
-        if "$ref" in node:
-            return inline(named[node["$ref"].rsplit("/", 1)[1]])
-        return {key: inline(value) for key, value in node.items() if key != "discriminator"}
-
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": inline(schema)}}}}
-
-
 def _too_large(limit: int) -> ApiProblem:
     return ApiProblem(413, f"The body is larger than {limit:,} bytes, the most that is allowed here", code="body_too_large")
 

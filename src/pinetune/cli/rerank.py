@@ -88,16 +88,22 @@ def train(
         "evened_by": rule,
         "answers": len(ours),
         "correct": right,
-        "kept_epoch": kept.epoch,
-        "epochs": [_finite(asdict(report)) for report in reports],
-        "settings": asdict(settings),
-        "seconds": round(time.monotonic() - began, 1),
+        **_what_training_did(reports, kept, settings, began),
         "rows": fingerprints(one.row for one in judged),  # the epoch was chosen by the others: neither are evidence
     }
     reranker.save(out, about)
     console.print(
         f"Epoch {kept.epoch} kept. Reranker: {out}\nTry it on rows it has not seen: pinetune vote {model} --reranker {out} --data ..."
     )
+
+
+def _what_training_did(reports: list[EpochReport], kept: EpochReport, settings: RerankerSettings, began: float) -> dict[str, Any]:
+    return {
+        "kept_epoch": kept.epoch,
+        "epochs": [_finite(asdict(report)) for report in reports],
+        "settings": asdict(settings),
+        "seconds": round(time.monotonic() - began, 1),
+    }
 
 
 @rerank_app.command("eval")

@@ -18,8 +18,9 @@ from typing import Any, Protocol
 
 from pinetune.data.answers import lookup, normalise
 from pinetune.errors import UserError
-from pinetune.evals.ranking import only_object, ranked_list
+from pinetune.evals.ranking import ranked_list
 from pinetune.graders.gallery.numbers import numbers_in
+from pinetune.graders.gallery.reading import only_object
 
 # As the gallery's final_answer grader, and the trigger of ReFT's chains of thought ("Therefore, the answer is:").
 PHRASES = ("####", "the answer is", "final answer:", "answer:", "\\boxed{")

@@ -6,13 +6,12 @@ Whether a job's answers are such lists is read off the data; a job may also name
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from pinetune.data.answers import lookup, normalise
+from pinetune.graders.gallery.reading import only_object
 from pinetune.records import Completion, Group, Row
 
 PREFERRED_FIELD = "genes"
@@ -63,22 +62,6 @@ def ranked_list(answer_text: str, list_field: str | None = None) -> tuple[str, .
     return tuple(lists[0]) if len(lists) == 1 else None
 
 
-def only_object(text: str) -> dict[str, Any] | None:
-    """The one JSON object in `text`; None where there is none, more than one, or one that names a key twice."""
-    decoder = json.JSONDecoder(object_pairs_hook=_without_repeated_keys)
-    found: dict[str, Any] | None = None
-    start = text.find("{")
-    while start >= 0:
-        try:
-            value, end = decoder.raw_decode(text, start)
-        except (ValueError, RecursionError):
-            return None
-        if found is not None:
-            return None
-        found, start = value, text.find("{", end)
-    return found
-
-
 def rank_of(answer_text: str, reference: str, list_field: str | None = None, max_length: int = MAX_LENGTH) -> int | None:
     """Place of `reference` in the answer's list, from 1; None where absent.
 
@@ -110,12 +93,6 @@ def detect(groups: Sequence[Group], answer_field: str | None, list_field: str | 
         return Ranking(answer_field, list_field)
     answers = (rollout.completion.answer for group in groups for rollout in group.rollouts)
     return Ranking(answer_field) if any(ranked_list(answer) is not None for answer in answers) else None
-
-
-def _without_repeated_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    if len({key for key, _ in pairs}) != len(pairs):
-        raise ValueError("a key occurs twice")
-    return dict(pairs)
 
 
 def _is_list_of_strings(value: object) -> bool:

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 from pinetune.data.answers import normalise
 from pinetune.evals.answer_rules import AGGREGATES, Rule
-from pinetune.evals.ranking import PREFERRED_FIELD, only_object, ranked_list
+from pinetune.evals.ranking import PREFERRED_FIELD, ranked_list
+from pinetune.graders.gallery.reading import only_object
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,23 +31,6 @@ async def read_body(request: Request, shape: type[Body]) -> Body:
         raise from_validation(error, shape) from error
 
 
-def describe(shape: type[BaseModel]) -> dict[str, Any]:
-    """The `openapi_extra` of a route that reads `shape` by itself."""
-    schema = shape.model_json_schema()
-    named = schema.pop("$defs", {})
-
-    def inline(node: Any) -> Any:
-        if isinstance(node, list):
-            return [inline(part) for part in node]
-        if not isinstance(node, dict):
-            return node
-        if "$ref" in node:
-            return inline(named[node["$ref"].rsplit("/", 1)[1]])
-        return {key: inline(value) for key, value in node.items() if key != "discriminator"}
-
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": inline(schema)}}}}
-
-
 async def unless_gone(request: Request, work: Callable[[], Awaitable[T]]) -> T:
     """Do `work`; stop it when the caller hangs up. Raises ApiProblem 499 then."""
     result: list[T] = []

@@ -7,11 +7,12 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query
 
 from pinetune.api.auth import Who
-from pinetune.api.bodies import Body, check, describe
+from pinetune.api.bodies import Body, check
 from pinetune.api.context import Context, Here
 from pinetune.api.eval_body import new_eval, new_run
 from pinetune.api.eval_view import show_eval, show_item, show_run
 from pinetune.store.rows import EvalRun
+from pinetune.wire.document import describe
 from pinetune.wire.eval_objects import EvalDeleted, EvalObject, OutputItemObject, RunDeleted, RunObject
 from pinetune.wire.evals import CreateEval, CreateRun, UpdateEval
 from pinetune.wire.lists import CursorList, cursor_list

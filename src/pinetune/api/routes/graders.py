@@ -9,9 +9,10 @@ import anyio
 from fastapi import APIRouter
 
 from pinetune.api.auth import Who
-from pinetune.api.bodies import Body, check, describe
+from pinetune.api.bodies import Body, check
 from pinetune.api.context import Context, Here
 from pinetune.api.grader_check import refuse_local_judges, without_asking
+from pinetune.wire.document import describe
 from pinetune.wire.grader_run import GraderRunRequest, GraderRunResponse, GraderValidateRequest
 
 routes = APIRouter(prefix="/fine_tuning/alpha/graders", tags=["graders"])

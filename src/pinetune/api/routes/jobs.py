@@ -8,11 +8,12 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 
 from pinetune.api.auth import Who
-from pinetune.api.bodies import Body, describe
+from pinetune.api.bodies import Body
 from pinetune.api.context import Context, Here
 from pinetune.api.job_body import new_job
 from pinetune.api.job_view import show_checkpoint, show_event, show_job
 from pinetune.store.rows import Job
+from pinetune.wire.document import describe
 from pinetune.wire.errors import ApiProblem
 from pinetune.wire.jobs import CheckpointObject, CreateJob, EventObject, JobObject
 from pinetune.wire.lists import CursorList, ListOf, cursor_list

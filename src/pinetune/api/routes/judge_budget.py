@@ -5,9 +5,10 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from pinetune.api.auth import Who
-from pinetune.api.bodies import Body, check, describe
+from pinetune.api.bodies import Body, check
 from pinetune.api.context import Here
 from pinetune.api.job_view import show_job
+from pinetune.wire.document import describe
 from pinetune.wire.errors import ApiProblem
 from pinetune.wire.jobs import JobObject, JudgeBudget
 

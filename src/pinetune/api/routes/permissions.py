@@ -7,10 +7,11 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query
 
 from pinetune.api.auth import Who
-from pinetune.api.bodies import Body, check, describe
+from pinetune.api.bodies import Body, check
 from pinetune.api.context import Here
 from pinetune.api.job_view import show_permission
 from pinetune.errors import NotFound
+from pinetune.wire.document import describe
 from pinetune.wire.errors import ApiProblem
 from pinetune.wire.jobs import CreatePermissions, PermissionDeleted, PermissionObject
 from pinetune.wire.lists import CursorList, cursor_list

@@ -6,9 +6,10 @@ import anyio
 from fastapi import APIRouter
 
 from pinetune.api.auth import Who
-from pinetune.api.bodies import Body, describe
+from pinetune.api.bodies import Body
 from pinetune.api.context import Here
 from pinetune.api.preflight import check_job
+from pinetune.wire.document import describe
 from pinetune.wire.jobs import CreateJob
 from pinetune.wire.preflight import PreflightObject
 

@@ -8,12 +8,13 @@ import anyio
 from fastapi import APIRouter, Request
 
 from pinetune.api.auth import Who
-from pinetune.api.bodies import Body, check, describe
+from pinetune.api.bodies import Body, check
 from pinetune.api.context import Context, Here
 from pinetune.api.multipart import parts, pull
 from pinetune.api.routes.files import checked_filename, refuse_long, show
 from pinetune.errors import NotFound
 from pinetune.store.rows import File, Upload, UploadPart
+from pinetune.wire.document import describe
 from pinetune.wire.errors import ApiProblem
 from pinetune.wire.uploads import MAX_PART_BYTES, CompleteUpload, CreateUpload, UploadObject, UploadPartObject
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from pinetune.api.auth import Who
-from pinetune.api.bodies import Body, check, describe
+from pinetune.api.bodies import Body, check
 from pinetune.api.context import Here
 from pinetune.errors import NotFound
 from pinetune.store.rows import Delivery, WebhookEndpoint
+from pinetune.wire.document import describe
 from pinetune.wire.lists import ListOf
 from pinetune.wire.webhooks import CreateWebhook, DeliveryObject, WebhookDeleted, WebhookObject
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from pinetune.evals.ranking import only_object
+from pinetune.graders.gallery.reading import only_object
 from pinetune.records import Completion, Grade, Row
 from pinetune.rollout.run import derive_seed
 

@@ -12,12 +12,13 @@ from fastapi.responses import JSONResponse
 from pinetune.evals.answer_rules import Rule
 from pinetune.serving.chat import Reply, to_turn
 from pinetune.serving.directory import Kept, ServedModel
-from pinetune.serving.http import begun, data_line, describe, project_of, read_body, unless_gone
+from pinetune.serving.http import begun, data_line, project_of, read_body, unless_gone
 from pinetune.serving.paging import Limit, Sorted, listed, metadata_of, page_of
 from pinetune.serving.service import Service
 from pinetune.serving.several import ask_several, check
 from pinetune.serving.turn import Turn
 from pinetune.wire.chat import ChatRequest, StoredUpdate
+from pinetune.wire.document import describe
 from pinetune.wire.errors import ApiProblem
 
 

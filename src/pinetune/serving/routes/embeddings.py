@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter, Request
 
-from pinetune.serving.http import describe, project_of, read_body, unless_gone
+from pinetune.serving.http import project_of, read_body, unless_gone
 from pinetune.serving.service import Service
+from pinetune.wire.document import describe
 from pinetune.wire.embeddings import EmbeddingRequest
 from pinetune.wire.errors import ApiProblem
 

@@ -11,13 +11,14 @@ from fastapi.responses import JSONResponse
 
 from pinetune.evals.answer_rules import Rule
 from pinetune.serving.directory import ServedModel
-from pinetune.serving.http import begun, describe, event_lines, project_of, read_body, unless_gone
+from pinetune.serving.http import begun, event_lines, project_of, read_body, unless_gone
 from pinetune.serving.items import Item, uniform
 from pinetune.serving.paging import Limit, Sorted, page_of
 from pinetune.serving.responses import Reply, to_turn
 from pinetune.serving.service import Service
 from pinetune.serving.several import ask_several, check
 from pinetune.serving.turn import Turn, count_tokens
+from pinetune.wire.document import describe
 from pinetune.wire.errors import ApiProblem
 from pinetune.wire.responses import InputTokensRequest, ResponseRequest
 
