@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pinetune.errors import UserError
+from pinetune.runs.wal import enter_wal
 
 SCHEMA = (
     "CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, answer TEXT NOT NULL, made TEXT DEFAULT CURRENT_TIMESTAMP) WITHOUT ROWID"
@@ -26,7 +27,7 @@ def open_database(path: Path | None, schema: str) -> sqlite3.Connection:
             path.parent.mkdir(parents=True, exist_ok=True)
         connection = sqlite3.connect(path or ":memory:", timeout=BUSY_SECONDS, check_same_thread=False, isolation_level=None)
         try:
-            connection.execute("PRAGMA journal_mode=WAL")
+            enter_wal(connection, BUSY_SECONDS)
             connection.execute("PRAGMA synchronous=NORMAL")
             connection.execute(schema)
         except BaseException:

@@ -21,6 +21,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from pinetune.errors import StoreBusy, StoreError, StoreFull
 from pinetune.runs.files import finite
+from pinetune.runs.wal import enter_wal
 
 T = TypeVar("T")
 READS = {"pinetune_reads": True}
@@ -90,16 +91,16 @@ def _engine(url: str, busy_seconds: float) -> Engine:
         url, connect_args=wait, json_serializer=_dump, pool_size=10, max_overflow=30, pool_timeout=30, pool_pre_ping=not sqlite
     )
     if sqlite:
-        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "connect", lambda raw, _: _prepare_sqlite(raw, busy_seconds))
         event.listen(engine, "begin", _begin_sqlite)
     else:
         event.listen(engine, "connect", lambda raw, _: _prepare_postgres(raw, busy_seconds))
     return engine
 
 
-def _prepare_sqlite(raw: sqlite3.Connection, _: Any) -> None:
+def _prepare_sqlite(raw: sqlite3.Connection, busy_seconds: float) -> None:
     raw.isolation_level = None  # Python's driver would begin transactions by itself, too late; we say BEGIN ourselves
-    raw.execute("PRAGMA journal_mode=WAL")
+    enter_wal(raw, busy_seconds)
     raw.execute("PRAGMA synchronous=FULL")
     raw.execute("PRAGMA foreign_keys=ON")
 
