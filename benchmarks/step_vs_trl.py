@@ -177,41 +177,43 @@ def serve_trl(folder: Path, size: str, shape: Shape, precision: str, out: TextIO
         assert all(len(ids) == NEW_TOKENS for ids in completion_ids)
         return [reward_of(ids) for ids in completion_ids]
 
-    # The fastest honest settings we know: one pass over all samples, nothing recomputed, nothing logged, no reference model,
-    # the fused optimizer, no padding to multiples.
-    config = GRPOConfig(
-        output_dir=tempfile.mkdtemp(),
-        per_device_train_batch_size=shape.prompts * shape.samples,
-        gradient_accumulation_steps=1,
-        num_generations=shape.samples,
-        max_completion_length=NEW_TOKENS,
-        num_iterations=1,
-        beta=0.0,
-        temperature=1.0,
-        top_k=0,
-        scale_rewards=False,
-        loss_type="dapo",
-        epsilon_high=0.28,
-        learning_rate=1e-6,
-        lr_scheduler_type="constant",
-        max_grad_norm=1.0,
-        adam_beta2=0.95,
-        optim="adamw_torch_fused",
-        gradient_checkpointing=False,
-        bf16=precision == "bfloat16",
-        use_cpu=True,
-        shuffle_dataset=False,
-        pad_to_multiple_of=None,
-        max_steps=150,
-        logging_strategy="no",
-        save_strategy="no",
-        report_to=[],
-        disable_tqdm=True,
-    )
+    config = GRPOConfig(output_dir=tempfile.mkdtemp(), bf16=precision == "bfloat16", **trl_settings(shape))
     GRPOTrainer(
         model=model, processing_class=tokenizer, reward_funcs=reward, args=config, train_dataset=Dataset.from_dict({"prompt": rows}),
         callbacks=[Turns()],
     ).train()  # fmt: skip
+
+
+def trl_settings(shape: Shape) -> dict[str, Any]:
+    """The fastest honest settings we know: one pass over all samples, nothing recomputed, nothing logged, no reference model,
+    the fused optimizer, no padding to multiples."""
+    return {
+        "per_device_train_batch_size": shape.prompts * shape.samples,
+        "gradient_accumulation_steps": 1,
+        "num_generations": shape.samples,
+        "max_completion_length": NEW_TOKENS,
+        "num_iterations": 1,
+        "beta": 0.0,
+        "temperature": 1.0,
+        "top_k": 0,
+        "scale_rewards": False,
+        "loss_type": "dapo",
+        "epsilon_high": 0.28,
+        "learning_rate": 1e-6,
+        "lr_scheduler_type": "constant",
+        "max_grad_norm": 1.0,
+        "adam_beta2": 0.95,
+        "optim": "adamw_torch_fused",
+        "gradient_checkpointing": False,
+        "use_cpu": True,
+        "shuffle_dataset": False,
+        "pad_to_multiple_of": None,
+        "max_steps": 150,
+        "logging_strategy": "no",
+        "save_strategy": "no",
+        "report_to": [],
+        "disable_tqdm": True,
+    }
 
 
 SIDES = {"ours": serve_ours, "trl": serve_trl}

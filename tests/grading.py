@@ -6,7 +6,7 @@ grade({"type": "string_check", ...}, "TSC2", {"answer": "TSC2"}).value
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from pinetune.graders.ask import AskReply, AskRequest
@@ -33,6 +33,12 @@ def grade(
         )
     finally:
         grader.close()
+
+
+def gallery_value(grade: Callable[[dict[str, Any], dict[str, Any]], float], answer: Any, reference: Any, **more: Any) -> float:
+    """What a gallery module's own `grade` gives an answer (a text, or anything as JSON)."""
+    text = answer if isinstance(answer, str) else json.dumps(answer)
+    return grade({"output_text": text, "output_json": None}, {"reference_answer": reference, **more})
 
 
 class SayingJudge:
