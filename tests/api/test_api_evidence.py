@@ -14,6 +14,7 @@ from openai.types import FileObject
 from typer.testing import CliRunner
 
 from pinetune.cli.main import app
+from pinetune.evals.evaluate import build_report
 from pinetune.records import Completion, Grade, Group, Prompt, Rollout, Row
 from pinetune.runs.folder import RunFolder
 from pinetune.runs.rollout_table import write_rollouts
@@ -23,7 +24,7 @@ from pinetune.store import Store
 
 def group(row: int, answers: dict[str, float | None]) -> Group:
     """One rollout an answer; a reward of None could not be graded."""
-    prompt = Row(row, ({"role": "user", "content": f"Question {row}"},), {})
+    prompt = Row(row, ({"role": "user", "content": f"Question {row}"},), {"n": row})
     rollouts = []
     for i, (answer, reward) in enumerate(answers.items()):
         grade = (
@@ -41,6 +42,7 @@ def run(client: OpenAI, service: Service, rows_file: FileObject, tmp_path_factor
     folder.rollouts.mkdir()
     write_rollouts(folder.rollouts / "step-00001.parquet", 1, [group(0, {"Alpha": 0.0, "beta": 1.0}), group(1, {"gamma": None})])
     write_rollouts(folder.rollouts / "step-00002.parquet", 2, [group(0, {"delta 50%": 0.25, "alphabet": 0.75})])
+    folder.write_eval(build_report(2, "tuned", [group(3, {"held-out alpha": 0.5})], None, 1.0), "final-tuned")
     folder.write_summary({"verdict": "better"})
     folder.write_report("<p>report</p>")
     job = client.fine_tuning.jobs.create(**{**job_body(rows_file.id), "validation_file": None})
@@ -68,6 +70,15 @@ def run(client: OpenAI, service: Service, rows_file: FileObject, tmp_path_factor
         ({"min_reward": 0.25, "max_reward": 0.75}, ["delta 50%", "alphabet"]),
         ({"sort": "reward", "order": "desc"}, ["beta", "alphabet", "delta 50%", "Alpha", "gamma"]),
         ({"sort": "reward", "offset": 1, "limit": 2}, ["delta 50%", "alphabet"]),
+        ({"text": "QUESTION 1"}, []),
+        ({"prompt": "question 1"}, ["gamma"]),
+        ({"regex": "^[a-b].*a"}, ["beta", "alphabet"]),
+        ({"part": "a,0.5,0.8"}, ["alphabet"]),
+        ({"row": 0, "sample": 1}, ["beta", "alphabet"]),
+        ({"source": "eval"}, ["held-out alpha"]),
+        ({"report": "final-tuned"}, ["held-out alpha"]),
+        ({"report": "2"}, []),
+        ({"source": "any", "contains": "alpha", "sort": "reward"}, ["Alpha", "held-out alpha", "alphabet"]),
     ],
 )
 def test_rollouts_are_searched(http: httpx.Client, run: tuple[str, RunFolder], query: dict[str, Any], answers: list[str]) -> None:
@@ -81,6 +92,29 @@ def test_a_rollout_as_it_is_shown(http: httpx.Client, run: tuple[str, RunFolder]
     assert (shown["step"], shown["seed"], shown["logprob"], shown["completion_tokens"]) == (1, str(2**63), -1.0, 2)
     assert shown["messages"] == [{"role": "user", "content": "Question 0"}]
     assert shown["grade"] == {"status": "ok", "value": 1.0, "error_kind": "", "explanation": "", "parts": {"a": 1.0}, "seconds": 0.0}
+    assert (shown["id"], shown["source"], shown["report"], shown["item"]) == ("train-1:0:1", "train", None, None)
+
+
+def test_a_held_out_answer_has_its_row(http: httpx.Client, run: tuple[str, RunFolder]) -> None:
+    (shown,) = http.get(f"/pinetune/jobs/{run[0]}/rollouts", params={"source": "eval"}).json()["data"]
+    assert (shown["id"], shown["source"], shown["report"], shown["step"]) == ("eval-final-tuned:3:0", "eval", "final-tuned", 2)
+    assert (shown["item"], shown["seed"], shown["logprob"], shown["grade"]["seconds"]) == ({"n": 3}, str(2**63), -1.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("query", "param", "said"),
+    [
+        ({"regex": "("}, "regex", "unclosed group"),
+        ({"regex": r"\p{L}{500}{50}"}, "regex", "size limit"),
+        ({"part": "a,0"}, "part", "a name and two numbers"),
+        ({"part": "a,x,1"}, "part", "a name and two numbers"),
+        ({"source": "both"}, "source", "train"),
+    ],
+)
+def test_a_query_that_cannot_be_meant(http: httpx.Client, run: tuple[str, RunFolder], query: dict[str, str], param: str, said: str) -> None:
+    reply = http.get(f"/pinetune/jobs/{run[0]}/rollouts", params=query)
+    assert (reply.status_code, reply.json()["error"]["param"]) == (400, param)
+    assert said in reply.json()["error"]["message"]
 
 
 def test_numbers_warnings_and_report(http: httpx.Client, run: tuple[str, RunFolder]) -> None:

@@ -61,7 +61,7 @@ def test_marks_are_listed_and_exported(run: Path, tmp_path: Path) -> None:
     ("args", "message"),
     [
         (["--status", "bad"], "write ok or error"),
-        (["--part", "format"], "as --part format,0,0.5"),
+        (["--part", "format"], "--part format: write a name and two numbers, as format,0,0.5"),
         (["--mark", "train-1:0:0"], "add --verdict right, wrong"),
     ],
 )

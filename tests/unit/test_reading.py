@@ -47,6 +47,8 @@ def test_everything_is_found_newest_first(run: Path) -> None:
         ({"regex": r"^TSC\d$"}, ["train-2:0:0", "train-1:0:0"]),
         ({"regex": "ataxia"}, ["eval-2:5:0", "train-1:0:1"]),
         ({"prompt": 'Case "1"'}, ["train-1:1:0", "train-1:1:1"]),
+        ({"anywhere": 'case "1"'}, ["train-1:1:0", "train-1:1:1"]),
+        ({"anywhere": "ATAXIA", "source": "train"}, ["train-1:0:1", "train-1:1:1"]),
         ({"reward_min": 0.5, "reward_max": 0.75}, ["eval-2:5:0", "train-2:2:0", "train-2:2:1", "train-1:1:1"]),
         ({"reward_max": 0.0}, ["eval-final-tuned:5:0", "train-1:0:0"]),
         ({"part": ("format", 0.0, 0.5)}, ["train-1:0:0"]),
@@ -77,6 +79,7 @@ def test_an_answer_comes_whole(run: Path) -> None:
     assert (failed.status, failed.reward, failed.error_kind, failed.explanation) == ("error", None, "other_error", "boom")
     held_out = find(run, parse_id("eval-2:5:0"))
     assert held_out.item == row(5).item and (held_out.prompt_tokens, held_out.completion_tokens) == (1, 3)
+    assert [(answer.seed, round(answer.logprob or 0, 9), answer.seconds) for answer in (one, held_out)] == [(0, -0.3, 0.0)] * 2
 
 
 def test_total_counts_all_that_fit_and_several_runs_are_searched_together(run: Path, tmp_path: Path) -> None:

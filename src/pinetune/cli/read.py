@@ -25,6 +25,7 @@ def read(
     text: Annotated[str, typer.Option(help="in thinking or answer, whatever the case")] = "",
     regex: Annotated[str, typer.Option(help="the same as a regular expression, as written")] = "",
     prompt: Annotated[str, typer.Option(help="in what the model was asked")] = "",
+    contains: Annotated[str, typer.Option(help="in any of the three, whatever the case")] = "",
     reward_min: Annotated[float | None, typer.Option(help="least reward")] = None,
     reward_max: Annotated[float | None, typer.Option(help="highest reward")] = None,
     part: Annotated[str | None, typer.Option(metavar="NAME,MIN,MAX", help="a grader part within these bounds")] = None,
@@ -54,8 +55,8 @@ def read(
         marks_command(run[0], export, data, as_json)
     else:
         query = query_of(
-            part, text=text, regex=regex, prompt=prompt, reward_min=reward_min, reward_max=reward_max, step=step, row=row, status=status,
-            finish=finish, source=source, report=report, sort=sort, limit=limit, offset=offset,
+            part, text=text, regex=regex, prompt=prompt, anywhere=contains, reward_min=reward_min, reward_max=reward_max, step=step,
+            row=row, status=status, finish=finish, source=source, report=report, sort=sort, limit=limit, offset=offset,
         )  # fmt: skip
         read_command(run, query, whole=whole, as_json=as_json)
 
@@ -78,19 +79,15 @@ CHOICES = {"status": ("ok", "error"), "finish": ("stop", "length"), "source": ("
 
 def query_of(part: str | None, **filters: Any) -> Query:
     """Raises UserError for a value that no answer can have."""
-    from pinetune.reading.search import Query
+    from pinetune.reading.search import Query, part_of
 
     for name, known in CHOICES.items():
         if filters.get(name) not in (None, *known):
             raise UserError(f"--{name} {filters[name]}: write {' or '.join(known)}")
-    if part is None:
-        return Query(**filters)
-    name, *bounds = part.rsplit(",", 2)
     try:
-        least, most = (float(bound) for bound in bounds)
-    except ValueError:
-        raise UserError(f"--part {part}: write a name and two numbers, as --part format,0,0.5") from None
-    return Query(part=(name, least, most), **filters)
+        return Query(part=None if part is None else part_of(part), **filters)
+    except UserError as error:
+        raise UserError(f"--part {error}") from None
 
 
 def mark_command(run: Path, rollout: str, verdict: str | None, note: str, by: str | None) -> None:

@@ -18,7 +18,10 @@ def eval_columns() -> dict[str, Any]:
     texts = ["report", "item", "messages", "reasoning", "answer", "finish"]
     texts += ["grade_status", "grade_error_kind", "grade_explanation", "grade_parts"]
     numbers = ["step", "row_index", "sample_index", "prompt_tokens", "reasoning_tokens", "completion_tokens"]
-    return {**dict.fromkeys(texts, pl.String), **dict.fromkeys(numbers, pl.Int64), "grade_value": pl.Float64}
+    fractions = ["grade_value", "logprob", "grade_seconds"]
+    return {
+        **dict.fromkeys(texts, pl.String), **dict.fromkeys(numbers, pl.Int64), **dict.fromkeys(fractions, pl.Float64), "seed": pl.UInt64,
+    }  # fmt: skip
 
 
 def report_name(path: Path) -> str:
@@ -59,4 +62,7 @@ def eval_rows(path: Path, report: str | None, step: int | None) -> Iterator[dict
                 "grade_error_kind": grade["error_kind"],
                 "grade_explanation": grade["explanation"],
                 "grade_parts": json.dumps(grade["parts"]),
+                "grade_seconds": grade["seconds"],
+                "logprob": sum(completion["logprobs"]),
+                "seed": rollout["seed"],
             }

@@ -10,6 +10,7 @@ and whole rows are fetched only for what is shown.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -41,10 +42,11 @@ PLACES = ("source", "step", "report", "row_index", "sample_index")
 class Query:
     """None or empty = any. `text` is found whatever its case, `regex` as written; both look into thinking and answer.
 
-    `part` is (name of a grader part, least, most). `prompt` is looked for in the messages.
+    `part` is (name of a grader part, least, most). `prompt` is looked for in the messages, `anywhere` in messages, thinking and answer.
     """
 
     text: str = ""
+    anywhere: str = ""
     regex: str = ""
     prompt: str = ""
     reward_min: float | None = None
@@ -81,6 +83,9 @@ class Answer:
     prompt_tokens: int
     reasoning_tokens: int
     completion_tokens: int
+    seed: int | None = None
+    logprob: float | None = None  # of the whole completion
+    seconds: float | None = None  # the grade took
     item: dict[str, Any] | None = None  # the row itself: reports keep it, rollouts' files do not
 
 
@@ -125,6 +130,20 @@ def find(folder: str | Path, id: RolloutId) -> Answer:
     return found.rows[0]
 
 
+def part_of(text: str) -> tuple[str, float, float]:
+    """The bounds of a grader part as they are written: a name, the least and the highest value. Raises UserError.
+
+    >>> part_of("format,0,0.5")
+    ('format', 0.0, 0.5)
+    """
+    name, *bounds = text.rsplit(",", 2)
+    try:
+        least, most = (float(bound) for bound in bounds)
+    except ValueError:
+        raise UserError(f"{text}: write a name and two numbers, as format,0,0.5") from None
+    return name, least, most
+
+
 def _run(folder: str | Path) -> RunFolder:
     run = RunFolder(folder)
     if not run.rollouts.is_dir() and not run.evals.is_dir():
@@ -141,8 +160,14 @@ def _check(query: Query) -> None:
         try:
             pl.Series([""]).str.contains(query.regex, strict=True)
         except pl.exceptions.PolarsError as error:
-            said = next((line for line in reversed(str(error).splitlines()) if line.strip()), "")
-            raise UserError(f"regex {query.regex!r}: cannot be read ({said.removeprefix('error: ')})") from None
+            raise UserError(f"regex {query.regex!r}: cannot be read ({_why(str(error))})") from None
+
+
+def _why(said: str) -> str:
+    """polars draws the pattern over several lines, names the fault in one, and adds where it was at work."""
+    lines = [line.strip() for line in said.splitlines()]
+    faults = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+    return faults[0] if faults else lines[0].removeprefix("regex error: ")
 
 
 def _frames(run: RunFolder, query: Query) -> Iterator[pl.LazyFrame]:
@@ -189,8 +214,16 @@ def _conditions(query: Query) -> Iterator[pl.Expr]:
     if query.regex:
         yield _any_text(query.regex)
     if query.prompt:
-        # The messages are JSON as text: what is looked for is written the way it stands there.
-        yield pl.col("messages").str.contains(f"(?i){_escaped(json.dumps(query.prompt, ensure_ascii=False)[1:-1])}")
+        yield _in_messages(query.prompt)
+    if query.anywhere:
+        yield _any_text(f"(?i){_escaped(query.anywhere)}") | _in_messages(query.anywhere)
+
+
+def _in_messages(text: str) -> pl.Expr:
+    """The messages are JSON as text: what is looked for is written the way it stands there."""
+    import polars as pl
+
+    return pl.col("messages").str.contains(f"(?i){_escaped(json.dumps(text, ensure_ascii=False)[1:-1])}")
 
 
 def _any_text(pattern: str) -> pl.Expr:
@@ -236,5 +269,12 @@ def _answer(row: dict[str, Any]) -> Answer:
         prompt_tokens=row["prompt_tokens"],
         reasoning_tokens=row["reasoning_tokens"],
         completion_tokens=row["completion_tokens"],
+        seed=row.get("seed"),  # files of an older version may lack what follows
+        logprob=_finite(row.get("logprob")),
+        seconds=row.get("grade_seconds"),
         item=None if row["item"] is None else json.loads(row["item"]),
     )
+
+
+def _finite(number: float | None) -> float | None:
+    return number if number is not None and math.isfinite(number) else None

@@ -15,15 +15,20 @@ class RolloutGrade(BaseModel):
     error_kind: str
     explanation: str
     parts: dict[str, Any]
-    seconds: float
+    seconds: float | None
 
 
 class RolloutObject(BaseModel):
+    """An answer with its grade, of training or of a held-out report. `id` is the name that `pinetune read --mark` takes."""
+
+    id: str
     object: Literal["rollout"] = "rollout"
+    source: Literal["train", "eval"]
+    report: str | None  # the held-out report's name: a step's number, or as final-tuned
     step: int
     row_index: int
     sample_index: int
-    seed: str  # up to 64 bits: more than a number in JavaScript holds
+    seed: str | None  # up to 64 bits: more than a number in JavaScript holds
     messages: list[dict[str, Any]]
     reasoning: str
     answer: str
@@ -33,6 +38,7 @@ class RolloutObject(BaseModel):
     finish: str
     logprob: float | None
     grade: RolloutGrade
+    item: dict[str, Any] | None  # the row itself, which reports keep
 
 
 class RolloutPage(BaseModel):

@@ -1,12 +1,10 @@
-"""`/v1/pinetune/jobs/{id}/...`: rollouts, numbers, warnings, report and comparison. Read from the run folder and the store."""
+"""`/v1/pinetune/jobs/{id}/...`: numbers, warnings, report and comparison. Read from the run folder and the store."""
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-import anyio
 from fastapi import APIRouter, Query, Response
 from fastapi.responses import FileResponse
 
@@ -18,41 +16,13 @@ from pinetune.runs.folder import RunFolder
 from pinetune.store import Store
 from pinetune.store.rows import Job
 from pinetune.wire.errors import ApiProblem
-from pinetune.wire.evidence import Comparison, JobOutcome, RolloutGrade, RolloutObject, RolloutPage, StepMetrics
+from pinetune.wire.evidence import Comparison, JobOutcome, StepMetrics
 from pinetune.wire.jobs import EventObject
 from pinetune.wire.lists import ListOf
 
 routes = APIRouter(prefix="/pinetune", tags=["pinetune"])
-Number = Annotated[int | None, Query(ge=0, le=2**31)]
 # A report quotes models: whatever they wrote, the page may load its pictures and nothing else.
 CAGE = {"Content-Security-Policy": "default-src 'none'; img-src 'self' data:; style-src 'unsafe-inline'; sandbox"}
-
-
-@routes.get("/jobs/{job_id}/rollouts", operation_id="searchRollouts")
-async def search_rollouts(
-    job_id: str,
-    here: Here,
-    who: Who,
-    step: Number = None,
-    row: Number = None,
-    status: Literal["ok", "error"] | None = None,
-    finish: Literal["stop", "length"] | None = None,
-    min_reward: float | None = None,
-    max_reward: float | None = None,
-    contains: Annotated[str | None, Query(max_length=1000)] = None,
-    sort: Literal["step", "reward", "tokens"] = "step",
-    order: Literal["asc", "desc"] = "asc",
-    offset: Annotated[int, Query(ge=0, le=2**40)] = 0,
-    limit: Annotated[int, Query(ge=1, le=500)] = 20,
-) -> RolloutPage:
-    """Every completion of the job with its grade, filtered and sorted."""
-    from pinetune.runs.rollout_search import RolloutQuery
-    from pinetune.runs.rollout_search import search_rollouts as search
-
-    job = await anyio.to_thread.run_sync(here.store.jobs.get, job_id, who.project)
-    query = RolloutQuery(step, row, status, finish, min_reward, max_reward, contains, sort, order == "desc", offset, limit)
-    total, rows = (0, []) if job.folder is None else await anyio.to_thread.run_sync(search, Path(job.folder), query)
-    return RolloutPage(data=[_rollout(row) for row in rows], total=total, offset=offset, has_more=offset + len(rows) < total)
 
 
 @routes.get("/jobs/{job_id}/metrics", operation_id="listJobMetrics")
@@ -120,20 +90,6 @@ def _file(path: Path, media_type: str, job_id: str) -> Response:
         text = f"{job_id} has no such file on this machine: it is written at the job's end, by the worker that ran it"
         raise ApiProblem(404, text, code="report_not_found", param="job_id")
     return FileResponse(path, media_type=media_type, headers=CAGE)
-
-
-def _rollout(row: dict[str, Any]) -> RolloutObject:
-    grade = RolloutGrade(
-        status=row["grade_status"],
-        value=row["grade_value"],
-        error_kind=row["grade_error_kind"],
-        explanation=row["grade_explanation"],
-        parts=row["grade_parts"],
-        seconds=row["grade_seconds"],
-    )
-    rest = {name: value for name, value in row.items() if name in RolloutObject.model_fields and name != "grade"}
-    logprob = row["logprob"] if math.isfinite(row["logprob"]) else None
-    return RolloutObject.model_validate({**rest, "seed": str(row["seed"]), "logprob": logprob, "grade": grade})
 
 
 def _is_number(value: Any) -> bool:
