@@ -89,6 +89,7 @@ def shown(url: str) -> dict[str, Any]:
             read(f"/fine_tuning/jobs/{job['id']}/checkpoints")
         for made in read("/evals"):
             for run in read(f"/evals/{made['id']}/runs"):
+                run["report_url"] = run["report_url"].removeprefix(url)  # each server names its own
                 read(f"/evals/{made['id']}/runs/{run['id']}/output_items")
     return found
 

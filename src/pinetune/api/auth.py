@@ -17,6 +17,7 @@ from fastapi import Depends, Request
 from fastapi.security import HTTPBearer
 
 from pinetune.api.context import Context, Here
+from pinetune.api.pages import ASK, is_page, password
 from pinetune.errors import UserError
 from pinetune.settings import Settings
 from pinetune.store import DEFAULT_PROJECT, Store
@@ -103,18 +104,26 @@ async def _by_key(request: Request, here: Context) -> Caller:
     secret = _secret(request)
     if not secret:
         text = "You did not provide an API key: send the header `Authorization: Bearer YOUR_KEY`; `pinetune keys create` makes one."
-        raise ApiProblem(401, text, type=INVALID)
+        raise _refusal(request, text, None)
     key = await anyio.to_thread.run_sync(here.store.keys.check, secret)
     if key is None:
         shown = f"{secret[:6]}***{secret[-4:]}" if len(secret) >= 20 else "***"
         text = f"Incorrect API key provided: {shown}. It may be revoked; `pinetune keys list` shows those that work."
-        raise ApiProblem(401, text, type=INVALID, code="invalid_api_key")
+        raise _refusal(request, text, "invalid_api_key")
     return Caller(key.project, key.id)
 
 
+def _refusal(request: Request, text: str, code: str | None) -> ApiProblem:
+    if is_page(request):
+        request.state.headers = ASK
+    return ApiProblem(401, text, type=INVALID, code=code)
+
+
 def _secret(request: Request) -> str:
-    """From `Authorization: Bearer`, or `api-key` as Azure's clients send it."""
+    """From `Authorization: Bearer`, from `api-key` as Azure's clients send it, or, for pages, from a browser's password."""
     scheme, _, value = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "basic" and is_page(request):
+        return password(value)
     return value.strip() if scheme.lower() == "bearer" else request.headers.get("api-key", "").strip()
 
 

@@ -23,13 +23,13 @@ def show_eval(evaluation: Eval) -> EvalObject:
     )
 
 
-def show_run(run: EvalRun, results: dict[str, Any] | None = None) -> RunObject:
-    """`results` stand in for those of a run that has not ended or was canceled."""
+def show_run(run: EvalRun, base_url: str, results: dict[str, Any] | None = None) -> RunObject:
+    """`base_url` is the caller's way to this server, ending in a slash. `results` stand in for those of a run that has not ended."""
     found = run.result or results or {}
     return RunObject(
         id=run.id,
         eval_id=run.eval_id,
-        report_url=f"/ui/evals/{run.eval_id}/runs/{run.id}",
+        report_url=f"{base_url}v1/pinetune/evals/{run.eval_id}/runs/{run.id}/report",
         status=run.status,
         model=run.model or "",
         name=run.name or "",

@@ -11,6 +11,7 @@ from fastapi.responses import FileResponse
 from pinetune.api.auth import Who
 from pinetune.api.context import Here
 from pinetune.api.job_view import show_event
+from pinetune.api.pages import CAGE
 from pinetune.runs.files import finite
 from pinetune.runs.folder import RunFolder
 from pinetune.store import Store
@@ -21,8 +22,6 @@ from pinetune.wire.jobs import EventObject
 from pinetune.wire.lists import ListOf
 
 routes = APIRouter(prefix="/pinetune", tags=["pinetune"])
-# A report quotes models: whatever they wrote, the page may load its pictures and nothing else.
-CAGE = {"Content-Security-Policy": "default-src 'none'; img-src 'self' data:; style-src 'unsafe-inline'; sandbox"}
 
 
 @routes.get("/jobs/{job_id}/metrics", operation_id="listJobMetrics")

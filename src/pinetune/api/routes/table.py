@@ -29,6 +29,7 @@ TABLE: tuple[APIRouter, ...] = (
     permissions.routes,
     graders.routes,
     evals.routes,
+    evals.pages,
     eval_measures.routes,
     models.routes,
     serving.routes,
