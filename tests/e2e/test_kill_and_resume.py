@@ -141,3 +141,17 @@ def test_a_polite_stop_writes_a_checkpoint_and_the_same_command_goes_on(tmp_path
     assert steps_seen(out) == list(range(STEPS + 1))
     finish(job, tmp_path / "whole")
     assert (out / "model" / "model.safetensors").read_bytes() == (tmp_path / "whole" / "model" / "model.safetensors").read_bytes()
+
+
+def test_a_job_killed_while_it_began_can_begin_again(tmp_path: Path) -> None:
+    from pinetune.loop.job import open_run, prepare
+
+    job = write_job(tmp_path, save_tiny(tmp_path / "tiny"))
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "job.json.partial").write_text('{"bod')  # its first file was being written
+    prepared = prepare(json.loads(job.read_text()), tmp_path)
+    try:
+        assert open_run(prepared, out).exists()
+    finally:
+        prepared.close()

@@ -1,7 +1,10 @@
 """kill -9 of the API, the worker, the job's child or all of them at random moments: the job ends as if nothing had happened.
 
-PINETUNE_TEST_KILLS=20   how many times a job is disturbed (default 4)
-PINETUNE_TEST_SEED       of the moments
+One job runs undisturbed; then the same job is run and killed at, as often as it takes to count KILLS kills of running jobs,
+and each of these jobs must have ended like the first. A kill that came after a job's end does not count.
+
+PINETUNE_TEST_KILLS   how many kills (default 20)
+PINETUNE_TEST_SEED    of the moments and victims (default 1; it is printed)
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ import os
 import random
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +28,13 @@ from tiny_models import save_tiny
 
 from pinetune.store import DEFAULT_PROJECT, Job, NewJob, Store
 
-KILLS = int(os.environ.get("PINETUNE_TEST_KILLS", "4"))
+KILLS = int(os.environ.get("PINETUNE_TEST_KILLS", "20"))
 SEED = os.environ.get("PINETUNE_TEST_SEED", "1")
-STEPS = 20 + 8 * KILLS
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600 + 120 * KILLS)]
+STEPS = 20
+VICTIMS = ("child", "worker", "api", "child", "worker", "child", "api", "worker", "child", "all")  # again and again, shuffled
+IN_A_ROW = 3  # kills without a new checkpoint between them; after five, a job is given up, and rightly
+PATIENCE = 600  # seconds to wait for anything: only a lost job takes that long, however loaded the machine
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200 + 120 * KILLS)]
 GRADER = {
     "type": "text_similarity", "name": "like", "evaluation_metric": "fuzzy_match",
     "input": "{{sample.output_text}}", "reference": "{{item.answer}}",
@@ -79,27 +86,56 @@ class Uploads(threading.Thread):
                 self.kept[reply.json()["id"]] = hashlib.sha256(content).hexdigest()
 
 
-def disturb(service: Service, store: Store, job: Job, dice: random.Random) -> list[str]:
-    """KILLS times; mostly some time after the job got further, sometimes right while things start. What was killed, and at which step."""
-    done: list[str] = []
-    hasty = 0
-    while len(done) < KILLS:
-        if hasty < 2 and dice.random() < 0.3:
-            hasty += 1
-            time.sleep(dice.uniform(0, 6))
-        else:
-            hasty, goal = 0, store.jobs.get(job.id).step + dice.randint(1, 7)
-            wait_until(lambda goal=goal: (now := store.jobs.get(job.id)).step >= goal or now.is_final, 300)
-            time.sleep(dice.uniform(0, 0.5))
-        if store.jobs.get(job.id).is_final:
-            break
-        what = dice.choices(["child", "worker", "api", "all"], [8, 6, 5, 1])[0]
-        killed = [one for one in (["api", "worker", "child"] if what == "all" else [what]) if service.kill(one)]
-        if killed:
-            done.append(f"{'+'.join(killed)} at step {store.jobs.get(job.id).step}")
-        if "api" in killed:
-            service.start()
-    return done
+class Disturber:
+    """Kills what `deck` names, one after the other, until none is left; `done` tells what was killed, and at which step."""
+
+    def __init__(self, service: Service, store: Store, seed: str) -> None:
+        self._service, self._store, self._dice = service, store, random.Random(seed)
+        self.deck = (list(VICTIMS) * KILLS)[:KILLS]
+        self._dice.shuffle(self.deck)
+        self.done: list[str] = []
+
+    def disturb(self, job: Job) -> None:
+        """Until the job's end, or the last kill."""
+        in_a_row, reached = 0, self._checkpoint(job)
+        while self.deck:
+            if in_a_row < IN_A_ROW and self._dice.random() < 0.4:
+                time.sleep(self._dice.uniform(0, 4))  # while things start, mostly
+            else:
+                self._wait_for_a_step(job)
+            if in_a_row == IN_A_ROW:
+                self._wait(job, lambda reached=reached: self._checkpoint(job) > reached)
+            if (newest := self._checkpoint(job)) > reached:
+                in_a_row, reached = 0, newest
+            victims = ["api", "worker", "child"] if self.deck[-1] == "all" else [self.deck[-1]]
+            self._wait(job, lambda victims=victims: all(self._service.pids(one) for one in victims))
+            if self._is_over(job):
+                return
+            killed = [one for one in victims if self._service.kill(one)]
+            if not self._is_over(job) and killed:
+                in_a_row += 1
+                self.deck.pop()
+                now = self._store.jobs.get(job.id)
+                self.done.append(f"{'+'.join(killed)} at step {now.step} ({now.status})")
+            if "api" in killed:
+                self._service.start(PATIENCE)
+
+    def _wait_for_a_step(self, job: Job) -> None:
+        goal = self._store.jobs.get(job.id).step + self._dice.randint(1, 4)
+        self._wait(job, lambda: self._store.jobs.get(job.id).step >= min(goal, STEPS))
+        time.sleep(self._dice.uniform(0, 0.5))
+
+    def _wait(self, job: Job, look: Callable[[], bool]) -> None:
+        """Until it is as wanted, or the job is over."""
+        wait_until(lambda: look() or self._is_over(job), PATIENCE)
+
+    def _is_over(self, job: Job) -> bool:
+        return self._store.jobs.get(job.id).is_final
+
+    def _checkpoint(self, job: Job) -> int:
+        """The newest that the store knows."""
+        newest = self._store.checkpoints.latest(job.id)
+        return -1 if newest is None else newest.step
 
 
 def numbers(row: dict[str, Any]) -> dict[str, Any]:
@@ -140,21 +176,24 @@ def test_killed_at_random_moments(tmp_path: Path) -> None:
     with service, service.store() as store:
         store.models.register("tiny", str(save_tiny(tmp_path / "tiny")))
         whole = create(store)
-        wait_until(lambda: store.jobs.get(whole.id).is_final, 600)
-        uploads = Uploads(service)
+        wait_until(lambda: store.jobs.get(whole.id).is_final, PATIENCE)
+        undisturbed = story(store, whole)
+        uploads, disturber, jobs = Uploads(service), Disturber(service, store, SEED), []
         uploads.start()
-        job = create(store)
-        killed = disturb(service, store, job, random.Random(SEED))
-        print(f"\nkilled {len(killed)} times: {'; '.join(killed)}")
-        wait_until(lambda: store.jobs.get(job.id).is_final, 600)
+        while disturber.deck:
+            jobs.append(create(store))
+            disturber.disturb(jobs[-1])
+            print(f"\nseed {SEED}, job {len(jobs)}, kills so far: {'; '.join(disturber.done)}")
+        wait_until(lambda: all(store.jobs.get(job.id).is_final for job in jobs), PATIENCE)
         uploads.end.set()
         uploads.join()
-        assert len(killed) == KILLS, "the job was over too soon"
-        ours, undisturbed = story(store, job), story(store, whole)
-        for part, expected in undisturbed.items():
-            assert ours[part] == expected, part
+        assert len(disturber.done) == KILLS
+        for job in jobs:
+            ours = story(store, job)
+            for part, expected in undisturbed.items():
+                assert ours[part] == expected, part
         assert uploads.kept
         for id, digest in uploads.kept.items():
             assert hashlib.sha256(b"".join(store.files.chunks(id))).hexdigest() == digest
         results = store.files.list(DEFAULT_PROJECT, purpose="fine-tune-results").items
-        assert len(results) == 2
+        assert len(results) == 1 + len(jobs)

@@ -85,6 +85,17 @@ def test_a_killed_child_goes_on_and_a_cancelled_one_ends(
     assert kept is not None and weights(store, kept.model)
 
 
+def test_a_child_killed_while_it_checks_the_job_is_started_again(
+    store: Store, settings: Settings, tiny: str, working: Callable[..., object]
+) -> None:
+    job = new_job(store)
+    working()
+    first = wait_until(lambda: child_of(settings, job), 240)
+    os.kill(first, signal.SIGKILL)
+    assert wait_for(store, job, "running", "failed", seconds=240).error is None
+    store.jobs.cancel(job.id)
+
+
 def test_a_worker_told_to_end_gives_its_job_back(store: Store, tiny: str, working: Callable[..., threading.Event]) -> None:
     job = new_job(store, own=LONG)
     stopping = working()

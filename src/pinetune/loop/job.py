@@ -34,6 +34,7 @@ from pinetune.models.load import LoadedModel, LoraSettings, Reader, load_model
 from pinetune.models.names import find_model
 from pinetune.records import EvalReport, Grader, Recorder, Row
 from pinetune.rollout.run import derive_seed
+from pinetune.runs.files import PARTIAL
 from pinetune.runs.folder import RunFolder
 from pinetune.runs.provenance import describe_file, json_sha256, provenance
 from pinetune.sampling.local import LocalSampler
@@ -161,7 +162,7 @@ def open_run(prepared: Prepared, out: Path) -> RunFolder:
         return folder
     if out.exists() and not out.is_dir():
         raise JobError(f"{out} is a file; choose a folder as --out")
-    if out.is_dir() and any(out.iterdir()):
+    if out.is_dir() and any(not path.name.endswith(PARTIAL) for path in out.iterdir()):  # one killed while it began may have left that
         raise JobError(f"{out} is not empty and holds no job; choose another --out")
     data_files = {role: str(path) for role, path in prepared.files.items()}
     grader = prepared.body.method.reinforcement.grader
