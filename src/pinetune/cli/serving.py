@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from pinetune.cli import ports
 from pinetune.cli.worker import stop_with_parent
 from pinetune.settings import Settings
 
@@ -19,13 +20,13 @@ def serving_command(port: int) -> None:
 
     configure()
     settings = Settings.read()
-    with Store.open(settings) as store:
+    with ports.listen(port) as listener, Store.open(settings) as store:
         app: Any = create_process_app(store, os.environ.pop("PINETUNE_SERVING_SECRET", ""), settings.home / "rerankers")
-        config = uvicorn.Config(app, host="127.0.0.1", port=port, log_config=None, access_log=False, timeout_graceful_shutdown=5)
+        config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=5)
         server = uvicorn.Server(config)
 
         def stop() -> None:
             server.should_exit = True
 
         stop_with_parent(stop)
-        server.run()
+        server.run(sockets=[listener])
