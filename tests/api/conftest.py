@@ -1,4 +1,4 @@
-"""One live server for most tests of the API, and clients to ask it."""
+"""One live server for most tests of a file, and clients to ask it: what one file leaves behind no other file finds in its lists."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ from openai import OpenAI
 from openai.types import FileObject
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     with service_on(tmp_path_factory.mktemp("home")) as running:
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def client(service: Service) -> Iterator[OpenAI]:
     with connect(service.url) as opened:
         yield opened
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def lenient(service: Service) -> Iterator[OpenAI]:
     with connect(service.url, strict=False) as opened:
         yield opened
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def http(service: Service) -> Iterator[httpx.Client]:
     with service.http() as opened:
         yield opened
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def rows_file(client: OpenAI) -> FileObject:
     return upload_rows(client)
 
