@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from pinetune.runs.folder import RunFolder
 from pinetune.settings import Settings
-from pinetune.store import Store
+from pinetune.store import Job, Store
 from tests.worker.conftest import messages, new_job, wait_for, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -68,12 +69,13 @@ def test_no_job_is_run_twice(real: Store, start: Callable[[str], object], tmp_pa
         assert len(homes_that_ran(tmp_path, job.id)) == 1
 
 
-def test_what_a_vanished_worker_left_the_other_finishes(
+def test_what_a_vanished_worker_left_the_other_finishes_from_its_last_checkpoint(
     real: Store, start: Callable[[str], subprocess.Popen[bytes]], tmp_path: Path
 ) -> None:
-    job = new_job(real, own={"steps": 40})
+    whole, job = new_job(real, own={"steps": 40}), new_job(real, own={"steps": 40})
     first = start("a")
-    wait_until(lambda: any(said.startswith("Step 2/40") for said in messages(real, job)), PATIENCE)
+    wait_until(lambda: any(said.startswith("Step 4/40") for said in messages(real, job)), PATIENCE)
+    snapshot = wait_until(lambda: real.jobs.get(job.id).snapshot, PATIENCE)
     first.kill()
     first.wait()
     assert real.jobs.get(job.id).status == "running"  # nobody has noticed yet
@@ -85,3 +87,21 @@ def test_what_a_vanished_worker_left_the_other_finishes(
     steps = [text.split("/")[0] for text in said if text.startswith("Step ")]
     assert steps == [f"Step {number}" for number in range(0, 41)]  # none lost, none doubled
     assert said[-1] == "The job has successfully completed"
+    assert resumed_at(tmp_path / "b", job.id) >= int(snapshot.split("-run-")[1].split("-")[0]) > 0
+    assert weights(real, job) == weights(real, whole)
+    told = [real.checkpoints.list(one.id, limit=100).items for one in (whole, job)]
+    assert [(c.step, c.metrics) for c in told[0]] == [(c.step, c.metrics) for c in told[1]]
+    handed_over = Path(real.settings.files_url) / "folders"
+    wait_until(lambda: not list(handed_over.glob("*-run-*")), PATIENCE)  # needed by nobody any more, it goes after the job's end
+
+
+def resumed_at(home: Path, job_id: str) -> int:
+    """The step from which the child in `home` went on."""
+    said = [event["message"] for event in RunFolder(home / "jobs" / job_id / "run").read_events()]
+    return int(next(text for text in said if text.startswith("Resumed at step ")).removeprefix("Resumed at step "))
+
+
+def weights(store: Store, job: Job) -> bytes:
+    name = store.jobs.get(job.id).fine_tuned_model
+    assert name is not None
+    return (store.folders.path(store.models.resolve(name).location) / "model.safetensors").read_bytes()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -111,8 +112,6 @@ def test_stopped_before_its_evaluation_a_step_is_told_and_judged_later(scene: Sc
 
 
 def test_checkpoints_come_and_go_with_their_folders(scene: Scene) -> None:
-    import shutil
-
     mirror = scene.mirror()
     for step in (1, 2):
         scene.step(step, 0.1)
@@ -127,6 +126,54 @@ def test_checkpoints_come_and_go_with_their_folders(scene: Scene) -> None:
     scene.step(3, 0.3)
     mirror.catch_up()
     assert scene.store.checkpoints.list(scene.job.id).items == ()
+    assert scene.told().count("Checkpoint created at step 2") == 1
+
+
+def test_a_checkpoint_that_is_being_replaced_is_waited_for(scene: Scene) -> None:
+    mirror = scene.mirror()
+    scene.step(1, 0.1)
+    scene.step(2, 0.2)
+    folder = scene.checkpoint(2)
+    scene.judge(2, 0.5)
+    scene.run.append_event("warn", "Look out")
+    folder.rename(folder.with_name("step-00002.old.partial"))  # for a moment, when the evaluated one takes its place
+    mirror.catch_up()
+    assert scene.told() == [ONE, TWO]
+    folder.with_name("step-00002.old.partial").rename(folder)
+    mirror.catch_up()
+    assert scene.told() == [ONE, TWO, "Checkpoint created at step 2", "Look out"]
+    assert [c.step for c in scene.store.checkpoints.list(scene.job.id).items] == [2]
+
+
+def test_a_checkpoint_that_was_surpassed_at_once_is_told_and_not_offered(scene: Scene) -> None:
+    scene.step(1, 0.1)
+    scene.step(2, 0.1)
+    scene.judge(2, 0.5)
+    shutil.rmtree(scene.checkpoint(2))
+    scene.step(3, 0.1)
+    scene.checkpoint(3)
+    scene.mirror().catch_up()
+    assert scene.told()[2] == "Checkpoint created at step 2"
+    assert scene.store.checkpoints.list(scene.job.id).items == ()
+
+
+def test_a_checkpoint_of_a_worker_that_came_further_is_kept_until_its_step_is_done_again(scene: Scene) -> None:
+    for step in (1, 2):
+        scene.step(step, 0.1)
+    scene.judge(2, 0.5)
+    scene.checkpoint(2)
+    scene.mirror().catch_up()
+    shutil.rmtree(scene.run.path)  # as another home finds it that got step 1 only
+    mirror = scene.mirror()
+    scene.step(1, 0.1)
+    scene.checkpoint(1)
+    mirror.catch_up()
+    assert [c.step for c in scene.store.checkpoints.list(scene.job.id).items] == [2]
+    scene.step(2, 0.1)
+    scene.judge(2, 0.5)
+    scene.checkpoint(2)
+    mirror.catch_up()
+    assert [c.step for c in scene.store.checkpoints.list(scene.job.id).items] == [2]
     assert scene.told().count("Checkpoint created at step 2") == 1
 
 

@@ -116,6 +116,12 @@ class EvalRuns:
         with self._db.write() as connection:
             return count(connection, update(RUNS).where(*late).values(status="queued", **ended(RUNS)))
 
+    def abandon(self, worker: str) -> int:
+        """Give back what `worker`, whose process is known to be dead, holds, without waiting for its leases; how many."""
+        with self._db.write() as connection:
+            connection.execute(update(RUNS).where(RUNS.c.worker == worker).values(lease_until=0.0))
+        return self.expire()
+
     def add_items(self, lease: Lease, run_id: str, items: Sequence[NewOutputItem]) -> int:
         """Store the items whose position the run does not have yet; how many were new. All or none."""
         now = self._db.now()

@@ -72,8 +72,23 @@ class Folders:
             self._fs.rm(f"{self._root}/{name}", recursive=True)
         shutil.rmtree(self._cache / name, ignore_errors=True)
 
-    def sweep(self, wanted: Collection[str], now: float, age_seconds: float = 24 * 3600.0) -> int:
-        """Remove folders older than `age_seconds` whose location is not `wanted`; how many."""
+    def is_in(self, folder: Path) -> bool:
+        """Whether everything is kept under `folder` of this machine."""
+        return self._is_local and Path(self._root).resolve().is_relative_to(folder.resolve())
+
+    def copy_file(self, location: str, name: str, target: Path) -> None:
+        """Copy one file of a published folder to the path `target`. Raises NotFound when it is not there."""
+        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+            raise StoreError(f"{location} names a file outside of it ({name!r})")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with plainly():
+            try:
+                self._fs.get_file(f"{self._root}/{_checked(location)}/{name}", str(target))
+            except FileNotFoundError:
+                raise NotFound("folder", location) from None
+
+    def sweep(self, wanted: Collection[str], now: float, age_seconds: float = 24 * 3600.0, *, owners: Collection[str] = ()) -> int:
+        """Remove folders older than `age_seconds` whose location is not `wanted` and whose name begins with none of `owners`; how many."""
         with plainly():
             self._fs.invalidate_cache()
             if not self._fs.exists(self._root):
@@ -81,7 +96,8 @@ class Folders:
             names = [path.rstrip("/").rsplit("/", 1)[-1] for path in self._fs.ls(self._root, detail=False)]
         swept = 0
         for name in names:
-            if PREFIX + name not in wanted and now - self._written(name) > age_seconds:
+            owned = any(name.startswith(f"{owner}-") for owner in owners)
+            if PREFIX + name not in wanted and not owned and now - self._written(name) > age_seconds:
                 self.remove(PREFIX + name)
                 swept += 1
         return swept

@@ -17,13 +17,13 @@ from pinetune.store.paging import columns, has_metadata, page
 from pinetune.store.rows import Job, Lease, NewEvent, NewJob, NewModel, Page
 from pinetune.store.schema import File as FileTable
 from pinetune.store.schema import Job as JobTable
-from pinetune.store.states import FINAL, MOVES, Move
+from pinetune.store.states import FINAL, MOVES, OPEN, Move
 from pinetune.store.webhooks import enqueue
 
 JOBS, FILES = columns(JobTable), columns(FileTable)
 ANY: Mapping[str, str] = {}
 WORKER_SETS = frozenset(
-    {"hyperparameters", "estimated_finish", "trained_tokens", "usage_metrics", "eval_id", "folder", "integrations", "result_files"}
+    ("hyperparameters", "estimated_finish", "trained_tokens", "usage_metrics", "eval_id", "folder", "snapshot", "result_files")
 )
 
 
@@ -76,6 +76,11 @@ class Jobs:
             if status:
                 filters.append(JOBS.c.status.in_(status))
             return page(connection, JOBS, Job, scope=scope, filters=filters, after=after, limit=limit)
+
+    def open_ids(self) -> frozenset[str]:
+        """Of all jobs that have not ended."""
+        with self._db.read() as connection:
+            return frozenset(connection.execute(select(JOBS.c.id).where(JOBS.c.status.in_(OPEN))).scalars())
 
     def counts(self) -> dict[str, int]:
         """How many jobs are in each state."""

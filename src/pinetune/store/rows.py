@@ -127,6 +127,7 @@ class Job:
     worker: str | None
     lease_until: float | None
     attempts: int
+    snapshot: str | None = None  # the store's own copy of its run folder
 
     @property
     def is_final(self) -> bool:

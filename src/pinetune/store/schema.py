@@ -14,7 +14,7 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
-VERSION = "0001"  # the newest file in migrations/versions
+VERSION = "0002"  # the newest file in migrations/versions
 
 
 class Words(TypeDecorator[str]):
@@ -134,6 +134,7 @@ class Job(Counted, Leased, Base):
     error: Mapped[dict[str, Any] | None]
     eval_id: Mapped[str | None]
     folder: Mapped[str | None]  # the run folder
+    snapshot: Mapped[str | None]  # the store's own copy of it, for workers with another home
     step: Mapped[int] = mapped_column(default=0)  # last step with metrics
     last_position: Mapped[int] = mapped_column(default=0)  # of its newest event
     __table_args__ = (Index("ix_jobs_list", "project", "created_at", "seq"), {"sqlite_autoincrement": True})

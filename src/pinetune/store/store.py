@@ -71,12 +71,17 @@ class Store:
             raise
         return store
 
+    def abandon(self, worker: str) -> None:
+        """Give back at once what `worker` holds, jobs and runs of evals: its process is known to be dead."""
+        self.leases.abandon(worker)
+        self.eval_runs.abandon(worker)
+
     def sweep(self) -> int:
         """Housekeeping, safe at any time from any process (hourly is enough): expired files and uploads, leftovers of killed writers
         and deleted weights. How many things went. Lost leases are `leases.expire` and `eval_runs.expire`, every few seconds.
         """
         swept = self.uploads.sweep() + self.files.sweep()
-        return swept + self.folders.sweep(self.models.locations(), self.database.now())
+        return swept + self.folders.sweep(self.models.locations(), self.database.now(), owners=self.jobs.open_ids())
 
     def close(self) -> None:
         self.database.close()

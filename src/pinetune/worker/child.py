@@ -15,23 +15,18 @@ import os
 import signal
 import sys
 import threading
-import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pinetune.errors import BudgetSpent, JobError, PinetuneError
+from pinetune.errors import BudgetSpent, PinetuneError
 from pinetune.records import EvalReport, Group, StepReport
-from pinetune.runs.lock import locked
 from pinetune.runs.recorder import FolderRecorder
 from pinetune.worker.failures import describe
-from pinetune.worker.folder import JobFolder, is_disk_full
+from pinetune.worker.folder import JobFolder, is_disk_full, patiently_locked
 
 if TYPE_CHECKING:
     from pinetune.loop.methods import MethodJob
-
-PATIENCE = 60.0  # seconds for a predecessor, told to end, to leave the run folder
 
 
 class Orders:
@@ -118,7 +113,7 @@ def _work(folder: JobFolder, orders: Orders, say: Callable[[Mapping[str, Any]], 
         facts = {"hyperparameters": job.hyperparameters(), "settings": job.settings(), "warnings": job.warnings()}
         say({"said": "checked", **facts})
         orders.go.wait()
-        with _patiently_locked(folder.path):
+        with patiently_locked(folder.path):
             return _run(job, folder, ChildRecorder(folder, orders, say))
     except Exception as error:
         if not is_disk_full(error):
@@ -144,28 +139,6 @@ def _run(job: MethodJob, folder: JobFolder, recorder: ChildRecorder) -> dict[str
     finished |= {"seconds": state.seconds, "stop_reason": state.stop_reason}
     folder.write_finished(finished)
     return finished
-
-
-class _patiently_locked:
-    """`locked`, tried again while a predecessor that lost the job is still about to die."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __enter__(self) -> None:
-        until = time.monotonic() + PATIENCE
-        while True:
-            self._lock = locked(self._path)
-            try:
-                self._lock.__enter__()
-                return
-            except JobError:
-                if time.monotonic() > until:
-                    raise
-                time.sleep(0.2)
-
-    def __exit__(self, *error: Any) -> None:
-        self._lock.__exit__(*error)
 
 
 def _names(folder: JobFolder) -> dict[str, str]:

@@ -4,21 +4,25 @@ job.json              the body as `loop.job.prepare` takes it: files and model a
 training.jsonl ...    the job's files, read only
 run/                  the run folder: the truth of what happened (see runs.folder)
 finished.json         written by the child at its very end
+handover/ restored/   on their way to and from other workers' homes (worker.handover)
 child.log             what the child printed; its last lines explain a crash
 """
 
 from __future__ import annotations
 
 import errno
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pinetune.errors import StoreFull
+from pinetune.errors import JobError, StoreFull
 from pinetune.runs import files
 from pinetune.runs.folder import RunFolder
+from pinetune.runs.lock import locked
 
+PATIENCE = 60.0  # seconds for a predecessor, told to end, to leave the run folder
 LOG_BYTES = 4000  # of the log's end that are read for an explanation
 
 
@@ -36,6 +40,25 @@ def plainly() -> Iterator[None]:
         if is_disk_full(error) and not isinstance(error, StoreFull):
             raise StoreFull("The disk that holds the jobs' folders is full; free some space") from error
         raise
+
+
+@contextmanager
+def patiently_locked(path: Path) -> Iterator[None]:
+    """`locked`, tried again while a predecessor that lost the job is still about to die. Raises JobError."""
+    until = time.monotonic() + PATIENCE
+    while True:
+        lock = locked(path)
+        try:
+            lock.__enter__()
+            break
+        except JobError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.2)
+    try:
+        yield
+    finally:
+        lock.__exit__(None, None, None)
 
 
 class JobFolder:

@@ -52,6 +52,7 @@ class Mirror:
                 step = int(event.data["step"])
                 self._judged[step] = self._judged.get(step, False) or _tells_evaluation(event.data)
         self._listed = {checkpoint.step for checkpoint in _all_checkpoints(store, job.id)}
+        self._here: set[int] = set()  # checkpoints that were ever seen in the folder
         self._seen: tuple[Any, ...] = ()
         self._evals = JobEvals(store, lease, job, run)
         self.rows: list[dict[str, Any]] = []
@@ -68,10 +69,10 @@ class Mirror:
             return False
         self.rows = self._run.read_metrics()
         self._put_numbers()
-        self._tell(folders, ended, list_last)
-        self._drop_gone(folders)
+        stood_still = self._tell(folders, ended, list_last)
+        self._drop_gone(folders, ended)
         self._evals.catch_up()
-        self._seen = seen
+        self._seen = seen if stood_still else ()
         return True
 
     def _put_numbers(self) -> None:
@@ -82,21 +83,25 @@ class Mirror:
                 self._store.events.put_metrics(self._lease, step, row, str(rollouts) if rollouts.exists() else None)
                 self._numbers[step] = row
 
-    def _tell(self, folders: Mapping[int, Path], ended: bool, list_last: bool) -> None:
-        """In the order of the run: up to each step its event, then its checkpoint, then the messages that followed."""
+    def _tell(self, folders: Mapping[int, Path], ended: bool, list_last: bool) -> bool:
+        """In the order of the run: up to each step its event, then its checkpoint, then the messages that followed.
+
+        False: it came to a checkpoint that is being replaced at this moment. What follows waits for the next look.
+        """
         messages = self._messages()
         for index, row in enumerate(self.rows):
             step, judged = int(row["step"]), metric_tree.is_judged(row)
             if self.shape.is_due(step) and not judged and index == len(self.rows) - 1 and not ended:
                 self._append(messages.pop(step - 1, []))
-                return
+                return True
             self._tell_step(step, row, judged)
             listed = judged or self.shape.num_valid == 0 or (list_last and step == max(folders, default=0))
-            if step and listed:
-                self._tell_checkpoint(step, row, folders.get(step))
+            if step and listed and not self._tell_checkpoint(step, row, folders, ended):
+                return False
             self._append(messages.pop(step, []))
         for step in sorted(messages):
             self._append(messages[step])
+        return True
 
     def _tell_step(self, step: int, row: Mapping[str, Any], judged: bool) -> None:
         if step == 0 and not judged:
@@ -110,19 +115,23 @@ class Mirror:
         self._store.events.append(self._lease, [event])
         self._judged[step] = judged
 
-    def _tell_checkpoint(self, step: int, row: Mapping[str, Any], folder: Path | None) -> None:
-        if step in self._listed or f"checkpoint-{step}" in self._told:
-            return
-        if folder is None:
-            if self._was_kept(step):  # kept for a moment and already surpassed: it happened, but can no longer be called
-                self._append([NewEvent(f"Checkpoint created at step {step}", key=f"checkpoint-{step}")])
-            return
+    def _tell_checkpoint(self, step: int, row: Mapping[str, Any], folders: Mapping[int, Path], ended: bool) -> bool:
+        """False: it is being replaced, as after its evaluation, or removed."""
+        if step in self._listed or f"checkpoint-{step}" in self._told or (step not in folders and not self._was_kept(step)):
+            return True
+        if step not in folders:
+            if not ended and step > max(folders, default=-1):  # the newest always stays: it is only out of sight
+                return False
+            # kept for a moment and already surpassed: it happened, but can no longer be called
+            self._append([NewEvent(f"Checkpoint created at step {step}", key=f"checkpoint-{step}")])
+            return True
         try:
-            model = publish(self._store, folder / "model", self._job, f"step-{step}")
-        except FileNotFoundError:  # surpassed while it was being read
-            return
+            model = publish(self._store, folders[step] / "model", self._job, f"step-{step}")
+        except FileNotFoundError:
+            return False
         self._store.checkpoints.add(self._lease, step, model, metric_tree.checkpoint_metrics(row))
         self._listed.add(step)
+        return True
 
     def _was_kept(self, step: int) -> bool:
         return any(event["message"] == f"Checkpoint created at step {step}" for event in self._events)
@@ -147,9 +156,10 @@ class Mirror:
             self._store.events.append(self._lease, new)
             self._told.update(event.key for event in new if event.key)
 
-    def _drop_gone(self, folders: Mapping[int, Path]) -> None:
-        """Only the best stay on the disk; what is gone is no longer offered."""
-        gone = self._listed - set(folders)
+    def _drop_gone(self, folders: Mapping[int, Path], ended: bool) -> None:
+        """Only the best stay on the disk; what is gone is no longer offered. What another worker had come further with is yet to come."""
+        self._here.update(folders)
+        gone = {step for step in self._listed - set(folders) if ended or step in self._here or step <= max(folders, default=-1)}
         if not gone:
             return
         for checkpoint in _all_checkpoints(self._store, self._job.id):

@@ -14,6 +14,7 @@ from pinetune.errors import LeaseLost, MoveRefused, NotFound, PinetuneError, Sto
 from pinetune.store import Job, Lease, Store
 from pinetune.worker.failures import describe
 from pinetune.worker.folder import JobFolder
+from pinetune.worker.handover import Handover
 from pinetune.worker.heartbeat import Heartbeat
 from pinetune.worker.materialize import materialize
 from pinetune.worker.process import Child, Word
@@ -41,6 +42,7 @@ class Session:
     ) -> None:
         self.store, self.job, self.lease, self.stopping, self.warm, self.grace = store, job, lease, stopping, warm, grace
         self.folder = JobFolder.of(home, job.id)
+        self.handover = Handover(store, lease, job, self.folder, home)
         self._heart = Heartbeat(store, lease, lease_seconds)
         self._child: Child | None = None
         self._looked = 0.0
@@ -53,6 +55,7 @@ class Session:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self._child is not None:
             self._child.kill()
+        self.handover.close()
         self._heart.__exit__(kind, error, trace)
 
     def start(self, mode: Literal["check", "run"] = "run") -> tuple[Child, Word | None]:

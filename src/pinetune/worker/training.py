@@ -29,6 +29,7 @@ def train(session: Session) -> None:
     if finished is not None:
         _succeed(session, finished, _mirror(session, finished))
         return
+    session.insist(session.handover.restore)
     deaths, reached = 0, _newest(session)
     while True:
         word, mirror = _one_child(session)
@@ -69,6 +70,7 @@ def _one_child(session: Session) -> tuple[Word, Mirror | None]:
             raise Stopped  # the step in flight is lost, no more
         if mirror is not None:
             _follow(session, mirror)
+            session.handover.offer()
         if word is not None and word["said"] in ("finished", "stopped", "failed"):
             return word, mirror
         status = child.gone()
@@ -107,12 +109,14 @@ def _succeed(session: Session, word: Mapping[str, Any], mirror: Mirror) -> None:
     model = session.insist(publish, store, run.adapter if word["adapter"] else run.model, job, "final")
     usage = _usage(mirror.rows, word)
     session.insist(store.jobs.succeed, lease, model, int(word["trained_tokens"]), [file], usage)
+    session.handover.forget()
     shutil.rmtree(run.checkpoints, ignore_errors=True)  # nothing will be resumed; what can be called was published
 
 
 def _stop(session: Session, word: Mapping[str, Any], mirror: Mirror) -> None:
     """Paused when a person asked for it or something outside must change first; else back to the queue."""
     store, lease = session.store, session.lease
+    session.handover.finish()
     wanted = session.insist(store.jobs.get, session.job.id).pause_requested
     if not wanted and not word["reason"]:
         raise Stopped
