@@ -10,6 +10,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from pinetune.cli import ports
 from pinetune.cli.supervisor import Program, Supervisor
 from pinetune.errors import UserError
 from pinetune.settings import Settings
@@ -29,8 +30,8 @@ def serve_command(home: Path | None, host: str | None, port: int | None) -> None
     configure()
     settings = Settings.read(home=home, host=host, port=port)
     listener = _listen(settings.host, settings.port)
-    with listener, Store.open(settings) as store:
-        serving_port, secret = _free_port(), secrets.token_urlsafe(24)
+    with listener, ports.reserve() as kept, Store.open(settings) as store:
+        serving_port, secret = int(kept.getsockname()[1]), secrets.token_urlsafe(24)
         app = create_app(settings, store, f"http://127.0.0.1:{serving_port}", serving_secret=secret)
         supervisor = Supervisor(_programs(settings, serving_port, secret, store))
         server = uvicorn.Server(
@@ -58,7 +59,7 @@ def _programs(settings: Settings, serving_port: int, secret: str, store: Any) ->
     }
     asks = {**environment, "PINETUNE_SERVING_URL": f"http://127.0.0.1:{serving_port}", "PINETUNE_SERVING_SECRET": secret}  # for evals
     return [
-        Program("worker", [*python, "worker", "--name", worker, "--supervised"], asks, mourn=lambda: store.leases.abandon(worker)),
+        Program("worker", [*python, "worker", "--name", worker, "--supervised"], asks, mourn=lambda: store.abandon(worker)),
         Program("serving", [*python, "serving", "--port", str(serving_port)], {**environment, "PINETUNE_SERVING_SECRET": secret}),
     ]
 
@@ -69,11 +70,6 @@ def _listen(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=family, backlog=2048)
     except OSError as error:
         raise UserError(f"cannot listen on {host}:{port} ({error.strerror}); choose another --port, or end what listens there") from None
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 def _end_on_signals(server: Any) -> None:

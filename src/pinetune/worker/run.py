@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pinetune.errors import LeaseLost, MoveRefused, NotFound, StoreError
 from pinetune.settings import Settings
 from pinetune.store import Store
+from pinetune.worker.alive import living, mourn
 from pinetune.worker.eval_runs import EvalRunner
 from pinetune.worker.failures import describe
 from pinetune.worker.session import Session, Stopped
@@ -107,8 +108,10 @@ class Worker:
 
 def run_worker(settings: Settings, stopping: threading.Event, *, name: str | None = None, pace: Pace | None = None) -> None:
     """Open the store and work until `stopping` is set. Raises StoreError when the store cannot be opened."""
-    with Store.open(settings) as store:
-        Worker(store, settings, stopping, name or worker_name(), pace or Pace()).run()
+    name = name or worker_name()
+    with Store.open(settings) as store, living(settings.home, name):
+        mourn(settings.home, store.abandon)
+        Worker(store, settings, stopping, name, pace or Pace()).run()
 
 
 def _quietly(call: Callable[..., object], *args: object) -> None:
