@@ -14,10 +14,11 @@ from pinetune.errors import GradingFailed, ModelError
 from pinetune.graders.ask import AskRequest
 from pinetune.graders.build import build_grader
 from pinetune.graders.judge_reply import verdict_schema
+from pinetune.judges.local import bounded
 from pinetune.judges.service import JudgeService
 from pinetune.judges.settings import JudgeSettings
 from pinetune.loop.judging import judge_service
-from pinetune.loop.local_judge import LocalJudge, bounded
+from pinetune.loop.local_judge import LocalJudge
 from pinetune.records import Completion, JsonSchema, Message, Row
 from pinetune.wire.fine_tuning import PinetuneOptions
 

@@ -9,9 +9,12 @@ from typing import Any
 
 import pytest
 
-from pinetune.errors import UserError
+from pinetune.errors import StoreError, UserError
 from pinetune.judges.cache import AnswerCache
+from pinetune.judges.registered import Registered
 from pinetune.judges.settings import JudgeSettings, Price
+from pinetune.settings import Settings
+from pinetune.store import Store
 
 OURS, OTHER = "http://judge.example/v1", "http://other.example/v1"
 
@@ -42,6 +45,41 @@ def test_aliases_add_up_and_the_job_wins() -> None:
     settings = JudgeSettings.read(env, aliases={"o3": "local:folder"})
     assert [settings.resolve(name) for name in ("o3", "gpt-4o", "other")] == ["local:folder", "b", "other"]
     assert [settings.is_local(settings.resolve(name)) for name in ("o3", "gpt-4o", "pinetune-mini")] == [True, False, True]
+
+
+def test_the_operator_s_aliases_hold_for_judges(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pinetune.judges.registered.SECONDS", 0.0)  # each look reads
+    env = {"PINETUNE_HOME": str(tmp_path), "PINETUNE_MODEL_ALIASES": '{"gpt-4o": "at-the-endpoint"}', "PINETUNE_JUDGE_BASE_URL": OURS}
+    assert JudgeSettings.read(env).registered is None and not list(tmp_path.iterdir())  # no store is made for a look at it
+    with Store.open(Settings.read(env)) as store:
+        store.models.register("house", str(tmp_path / "weights"))
+        settings = JudgeSettings.read(env, aliases={"o1": "the-job-s"})
+        for name in ("o3", "gpt-4o", "o1", "house"):
+            store.models.set_alias(name, "pinetune-mini" if name == "house" else "house")
+        said = [settings.resolve(name) for name in ("o3", "gpt-4o", "o1", "other", "local:house")]
+        assert said == ["local:house", "at-the-endpoint", "the-job-s", "other", "local:house"]
+        assert settings.is_local(settings.resolve("o3")) and settings.price("o3") == Price(0, 0)
+        assert [settings.place_of(name) for name in ("local:house", "local:elsewhere", "pinetune-mini")] == [
+            str(tmp_path / "weights"), "elsewhere", "pinetune-mini",
+        ]  # fmt: skip
+        store.models.remove_alias("o3")
+        assert settings.resolve("o3") == "o3"  # a running service hears of it
+
+
+def test_a_store_that_is_away_for_a_while_changes_no_judge() -> None:
+    answers: list[Any] = [StoreError("away"), {"o3": "house"}, StoreError("away")]
+
+    def aliases() -> dict[str, str]:
+        answer = answers.pop(0)
+        if isinstance(answer, StoreError):
+            raise answer
+        return dict(answer)
+
+    registered = Registered(aliases, lambda id: None)
+    with pytest.raises(StoreError):
+        registered.target("o3")
+    assert registered.target("o3") == "house"
+    assert registered.target("o3") == "house" and answers == []
 
 
 def test_the_cache_file(tmp_path: Path) -> None:

@@ -53,8 +53,7 @@ def create_app(settings: Settings, store: Store, serving_url: str | None = None,
         redirect_slashes=False,
     )
     metrics = Metrics(store)
-    app.state.context = Context(settings, store, Buckets(settings.rate_limit))
-    app.state.serving = link
+    app.state.context = Context(settings, store, Buckets(settings.rate_limit), link)
     app.state.doorkeeper = Doorkeeper(settings, store)
     app.state.metrics = metrics
     problems.install(app)

@@ -9,6 +9,7 @@ import anyio
 from fastapi import Depends, Request
 
 from pinetune.api.limits import Buckets
+from pinetune.api.serving_link import ServingLink
 from pinetune.settings import Settings
 from pinetune.store import Store
 
@@ -24,6 +25,7 @@ class Context:
     settings: Settings
     store: Store
     buckets: Buckets
+    serving: ServingLink
     services: Any = None  # graders.options.Services, opened with the first grader that is run
     uploads: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(UPLOADS_AT_ONCE))
     graders: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(GRADERS_AT_ONCE))

@@ -50,7 +50,8 @@ def _put_together(new: NewJob, here: Context, folder: Path) -> Path:
 def _run(job_file: Path, here: Context) -> tuple[int, str, str]:
     """Exit status, output and complaints of `pinetune check`."""
     command = [sys.executable, "-m", "pinetune", "check", str(job_file), "--json", "--no-model"]
-    environment = {**os.environ, "PINETUNE_HOME": str(here.settings.home)}  # judges' answers are cached there
+    settings = here.settings  # judges' answers are cached in the home folder, and their aliases stand in the store
+    environment = {**os.environ, "PINETUNE_HOME": str(settings.home), "PINETUNE_DATABASE_URL": settings.database_url}
     with subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env=environment, start_new_session=True,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from typing import Any
 
 import anyio
 import httpx
@@ -23,7 +24,10 @@ PROJECT_HEADER = "x-pinetune-project"
 SENT_ON = ("content-type", "accept", "x-client-request-id", "last-event-id")
 # What belongs to one connection, or is written anew by `front`.
 NOT_BACK = frozenset({"connection", "keep-alive", "transfer-encoding", "te", "trailer", "upgrade", "date", "server", "x-request-id"})
-CONNECT_SECONDS = 5.0
+CONNECT_SECONDS = 60.0  # nobody there is told at once on this machine; a machine busy with hundreds of streams takes its time
+ASK_SECONDS = 600.0  # for a question of the server's own
+ALONE = "This server runs without its serving process, so no model can be asked"
+STARTING = "The models are being started or cannot be reached just now; try again in a moment"
 STARTING_SECONDS = 3.0  # what a client is told to wait while serving is started again
 
 
@@ -39,10 +43,25 @@ class ServingLink:
         if self._client is not None:
             await self._client.aclose()
 
+    def ask(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        """The server's own question, from a thread; no project, so every model may answer. Raises ApiProblem."""
+        if self._url is None:
+            raise ApiProblem(503, ALONE, code="serving_unavailable")
+        headers = {} if self._secret is None else {"authorization": f"Bearer {self._secret}"}
+        try:
+            reply = httpx.post(f"{self._url}/v1{path}", json=body, headers=headers, timeout=ASK_SECONDS, trust_env=False)
+            found: dict[str, Any] = reply.json()
+        except (httpx.TransportError, ValueError) as error:
+            log.warning("serving does not answer: %r", error)
+            raise ApiProblem(503, STARTING, code="serving_unavailable", retry_after=STARTING_SECONDS) from None
+        if not reply.is_success:
+            raise ApiProblem(reply.status_code, str((found.get("error") or {}).get("message", "")))
+        return found
+
     def forward(self, request: Request, path: str, body: bytes, project: str) -> Response:
         """The reply to `request` from there. `path` is below /v1."""
         if self._url is None:
-            raise ApiProblem(503, "This server runs without its serving process, so no model can be asked", code="serving_unavailable")
+            raise ApiProblem(503, ALONE, code="serving_unavailable")
         if self._client is None:
             limits = httpx.Limits(max_connections=None, max_keepalive_connections=64, keepalive_expiry=30)
             timeout = httpx.Timeout(None, connect=CONNECT_SECONDS)  # a long answer may be silent for minutes
@@ -82,8 +101,7 @@ class _Passed(Response):
             reply = await self._client.send(self._request, stream=True)
         except httpx.TransportError as error:
             log.warning("serving does not answer: %r", error)
-            text = "The models are being started or cannot be reached just now; try again in a moment"
-            problem = ApiProblem(503, text, code="serving_unavailable", retry_after=STARTING_SECONDS)
+            problem = ApiProblem(503, STARTING, code="serving_unavailable", retry_after=STARTING_SECONDS)
             await answer(problem)(scope, receive, send)
             return
         try:

@@ -19,6 +19,12 @@ def worker_command(home: Path | None, name: str | None, supervised: bool) -> Non
 
     configure()
     settings = Settings.read(home=home)
+    # A job's process and its judges find the same home and store, also where --home named it.
+    os.environ |= {
+        "PINETUNE_HOME": str(settings.home),
+        "PINETUNE_DATABASE_URL": settings.database_url,
+        "PINETUNE_FILES_URL": settings.files_url,
+    }
     stopping = threading.Event()
 
     def on_signal(number: int, frame: FrameType | None) -> None:

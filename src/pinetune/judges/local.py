@@ -5,8 +5,10 @@ How they are opened and what they are is the affair of the program that plugs th
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from pinetune.errors import GradingFailed, UserError
@@ -25,6 +27,10 @@ class LocalModel(Protocol):
         ...
 
 
+MAX_TOKENS = 1024  # of a verdict, thinking included, where the grader sets none
+# Of a verdict's steps, of the characters of each text, and of a number and its digits: small models do not stop by themselves.
+MAX_STEPS, MAX_CHARACTERS = 4, 200
+NUMBERS = {"minimum": -10_000, "maximum": 10_000, "multipleOf": 0.01}
 # From the name after "local:"; raise UserError.
 OpenModel = Callable[[str], LocalModel]
 Embedder = Callable[[Sequence[str]], Sequence[Sequence[float]]]
@@ -70,3 +76,21 @@ class LocalModels:
                 except UserError as error:
                     raise GradingFailed("model_grader_server_error", f"local model {name}: {error}") from error
             return known[name]
+
+
+def bounded(schema: JsonSchema) -> dict[str, Any]:
+    """The schema with an end to every list and text: a grammar keeps JSON valid, only bounds make it come to an end."""
+    bounds: dict[str, Any] = {}
+    if "enum" not in schema and "const" not in schema:
+        kind = schema.get("type")
+        kinds: dict[str, dict[str, Any]] = {"array": {"maxItems": MAX_STEPS}, "string": {"maxLength": MAX_CHARACTERS}, "number": NUMBERS}
+        bounds = kinds.get(kind, {}) if isinstance(kind, str) else {}
+    inner = {key: bounded(value) if isinstance(value, Mapping) else value for key, value in schema.items()}
+    return {**bounds, **inner}
+
+
+def identity_of(source: str) -> str:
+    """Name, sizes and times of the weights: other weights in the same folder are another judge."""
+    files = sorted(path for path in Path(source).glob("*.safetensors") if path.is_file())
+    marks = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+    return f"{source}#{hashlib.sha256(repr(marks).encode()).hexdigest()[:16]}"

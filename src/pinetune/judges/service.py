@@ -15,7 +15,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from pinetune.errors import GradingFailed
+from pinetune.errors import GradingFailed, StoreError
 from pinetune.graders.ask import AskReply, AskRequest
 from pinetune.graders.judge_reply import objects_in
 from pinetune.graders.options import Services
@@ -63,7 +63,7 @@ class JudgeService:
 
     def ask(self, request: AskRequest) -> AskReply:
         """See graders.ask.Ask. The same question asked by two threads at once is asked once."""
-        resolved = replace(request, model=self.settings.resolve(request.model))
+        resolved = replace(request, model=self._resolve(request.model))
         key = _key(self._identity(resolved, request.model), "chat", asdict(resolved))
         with self._asking.turn(key):
             known = self._answers().get(key)
@@ -78,7 +78,7 @@ class JudgeService:
 
     def embed(self, texts: Sequence[str], model: str) -> Sequence[Sequence[float]]:
         """One vector a text, each asked for once ever. Raises as `ask` does."""
-        resolved = self.settings.resolve(model)
+        resolved = self._resolve(model)
         if self.settings.is_local(resolved):
             return self._local.embed(texts, resolved)
         if not self.settings.base_url:
@@ -116,6 +116,12 @@ class JudgeService:
                 if thing is not None:
                     thing.close()
             self._cache = self._account = None
+
+    def _resolve(self, model: str) -> str:
+        try:
+            return self.settings.resolve(model)
+        except StoreError as error:
+            raise GradingFailed("model_grader_server_error", f"judge {model}: the server's aliases cannot be read: {error}") from error
 
     def _identity(self, request: AskRequest, asked: str) -> str:
         if not self.settings.is_local(request.model):

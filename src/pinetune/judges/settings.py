@@ -2,6 +2,7 @@
 
     PINETUNE_JUDGE_BASE_URL, _API_KEY   the endpoint; else OPENAI_BASE_URL and OPENAI_API_KEY
     PINETUNE_MODEL_ALIASES              JSON object: the name a grader says -> the model that answers ("local:FOLDER" for one here)
+    PINETUNE_HOME, _DATABASE_URL        the server whose own aliases (`pinetune models alias`) hold for judges, too
     PINETUNE_JUDGE_CACHE                file of the answers already paid for; default judges.sqlite in PINETUNE_HOME; "off" for none
 
 Keys come from the environment only, never from a file that is kept, and are never printed. A key is sent to the endpoint the
@@ -19,6 +20,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from pinetune.errors import UserError
+from pinetune.judges.registered import Registered
 from pinetune.settings import Settings
 
 OPENAI_URL = "https://api.openai.com/v1"
@@ -61,6 +63,7 @@ class JudgeSettings:
     budget_tokens: int | None = None
     budget_usd: float | None = None
     prices: Mapping[str, Price] = field(default_factory=dict)
+    registered: Registered | None = None  # the operator's aliases; `aliases` win over them
 
     @classmethod
     def read(cls, environ: Mapping[str, str] | None = None, **given: Any) -> JudgeSettings:
@@ -79,6 +82,7 @@ class JudgeSettings:
         found: dict[str, Any] = {
             "api_key": key if url == known else "",
             "cache": _cache(env.get("PINETUNE_JUDGE_CACHE"), surroundings.home),
+            "registered": Registered.of(surroundings),
             **given,
             "base_url": url,
             "aliases": {**surroundings.model_aliases, **given.get("aliases", {})},
@@ -86,8 +90,17 @@ class JudgeSettings:
         return cls(**found)
 
     def resolve(self, model: str) -> str:
-        """The model that answers for `model`."""
-        return self.aliases.get(model, model)
+        """The model that answers for `model`. Raises StoreError where the operator's aliases cannot be read."""
+        known = self.aliases.get(model)
+        if known is None and self.registered is not None and not self.is_local(model):
+            target = self.registered.target(model)
+            known = None if target is None else f"{LOCAL}{target}"
+        return known or model
+
+    def place_of(self, local: str) -> str:
+        """The folder or hub id of a local judge: what is registered under its name, or the name itself. Raises StoreError."""
+        name = local.removeprefix(LOCAL)
+        return (self.registered.place(name) if self.registered is not None else None) or name
 
     def is_local(self, model: str) -> bool:
         """Whether a resolved name is a model in this process."""
@@ -124,7 +137,8 @@ class JudgeSettings:
 def no_endpoint(model: str) -> str:
     return (
         f"judge {model}: no endpoint is configured; set PINETUNE_JUDGE_BASE_URL (OpenAI-compatible, as http://localhost:8000/v1) "
-        f'and PINETUNE_JUDGE_API_KEY, or let a local model answer: judge_aliases {{"{model}": "local:FOLDER"}}'
+        f'and PINETUNE_JUDGE_API_KEY, or let a local model answer: judge_aliases {{"{model}": "local:FOLDER"}}, '
+        f"on a server `pinetune models alias {model} MODEL`"
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from pinetune.judges.local import Embedder, LocalModel
 from pinetune.judges.service import JudgeService
-from pinetune.judges.settings import LOCAL, JudgeSettings, Price
+from pinetune.judges.settings import JudgeSettings, Price
 from pinetune.models.names import find_model
 from pinetune.wire.fine_tuning import PinetuneOptions
 
@@ -31,12 +31,12 @@ def judge_service(own: PinetuneOptions, beside: Path | None = None) -> JudgeServ
     def open_model(name: str) -> LocalModel:
         from pinetune.loop.local_judge import LocalJudge
 
-        return LocalJudge(find_model(name, beside))
+        return LocalJudge(find_model(settings.place_of(name), beside))
 
     def open_embedder(name: str) -> Embedder:
         from pinetune.models.embed import LocalEmbedder
 
-        return LocalEmbedder(find_model(name, beside))
+        return LocalEmbedder(find_model(settings.place_of(name), beside))
 
     return JudgeService(settings, open_model, open_embedder)
 
@@ -62,7 +62,7 @@ def check_judges(definition: Mapping[str, Any], service: JudgeService, beside: P
     for model in judges:
         resolved = service.settings.resolve(model)
         if service.settings.is_local(resolved):
-            find_model(resolved.removeprefix(LOCAL), beside)
+            find_model(service.settings.place_of(resolved), beside)
 
 
 def who_judges(definition: Mapping[str, Any], settings: JudgeSettings) -> str:

@@ -6,24 +6,19 @@ differently. Many questions at once are what an endpoint is for.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import threading
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from pinetune.errors import GradingFailed
+from pinetune.judges.local import MAX_TOKENS, bounded, identity_of
 from pinetune.models.load import load_model
 from pinetune.records import JsonSchema, Message, Row, SamplingParams
 from pinetune.rollout.run import derive_seed
 from pinetune.sampling.local import LocalSampler
 
-MAX_TOKENS = 1024  # of a verdict, thinking included, where the grader sets none
 LEAST_TOKENS = 64  # less room than this is no room for a verdict
-# Of a verdict's steps, of the characters of each text, and of a number and its digits: small models do not stop by themselves.
-MAX_STEPS, MAX_CHARACTERS = 4, 200
-NUMBERS = {"minimum": -10_000, "maximum": 10_000, "multipleOf": 0.01}
 
 
 class LocalJudge:
@@ -34,7 +29,7 @@ class LocalJudge:
         self._loaded = load_model(source)
         self._sampler = LocalSampler(self._loaded, max_slots=1)
         self._lock = threading.Lock()
-        self.identity = _identity(source)
+        self.identity = identity_of(source)
         tokenizer = self._loaded.tokenizer
         self._special = [str(token.content) for token in tokenizer.added_tokens_decoder.values() if token.special]
 
@@ -64,21 +59,3 @@ class LocalJudge:
         for token in self._special:
             text = text.replace(token, f"{token[:1]} {token[1:]}")
         return text
-
-
-def bounded(schema: JsonSchema) -> dict[str, Any]:
-    """The schema with an end to every list and text: a grammar keeps JSON valid, only bounds make it come to an end."""
-    bounds: dict[str, Any] = {}
-    if "enum" not in schema and "const" not in schema:
-        kind = schema.get("type")
-        kinds: dict[str, dict[str, Any]] = {"array": {"maxItems": MAX_STEPS}, "string": {"maxLength": MAX_CHARACTERS}, "number": NUMBERS}
-        bounds = kinds.get(kind, {}) if isinstance(kind, str) else {}
-    inner = {key: bounded(value) if isinstance(value, Mapping) else value for key, value in schema.items()}
-    return {**bounds, **inner}
-
-
-def _identity(source: str) -> str:
-    """Name, sizes and times of the weights: other weights in the same folder are another judge."""
-    files = sorted(path for path in Path(source).glob("*.safetensors") if path.is_file())
-    marks = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
-    return f"{source}#{hashlib.sha256(repr(marks).encode()).hexdigest()[:16]}"

@@ -48,10 +48,9 @@ def _validate(body: dict[str, Any], here: Context) -> dict[str, Any]:
 
 
 def _services(here: Context) -> Any:
-    """Judges as the environment configures them; their cache stays open."""
+    """Their cache stays open."""
     if here.services is None:
-        from pinetune.judges.service import JudgeService
-        from pinetune.judges.settings import JudgeSettings
+        from pinetune.api.judges import judge_service
 
-        here.services = JudgeService(JudgeSettings.read()).services()
+        here.services = judge_service(here.settings, here.store, here.serving).services()
     return here.services

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request, Response
 
 from pinetune.api.auth import Who
 from pinetune.api.bodies import read_limited
-from pinetune.api.serving_link import ServingLink
+from pinetune.api.context import Here
 
 routes = APIRouter()
 # path, methods, tag. The ids in these paths hold no slashes.
@@ -26,11 +26,10 @@ PASSED: tuple[tuple[str, tuple[str, ...], str], ...] = (
 ANY_OBJECT: dict[str, Any] = {"requestBody": {"content": {"application/json": {"schema": {"type": "object"}}}}}
 
 
-async def _pass_on(request: Request, who: Who) -> Response:
+async def _pass_on(request: Request, here: Here, who: Who) -> Response:
     """As OpenAI's reference describes it; bodies are checked by the serving process."""
-    link: ServingLink = request.app.state.serving
     path = request.scope["path"].removeprefix("/v1")
-    return link.forward(request, path, await read_limited(request), who.project)
+    return here.serving.forward(request, path, await read_limited(request), who.project)
 
 
 def _add(path: str, method: str, tag: str) -> None:
