@@ -24,6 +24,7 @@ from pinetune.api.app import create_app
 from pinetune.settings import Settings
 from pinetune.store import Lease, NewEvent, NewModel, Store
 
+PATIENCE = 200.0  # seconds a request may take before a test fails: a busy machine must not decide what passes
 TEMPLATE = Path(tempfile.mkdtemp(prefix="pinetune-tests-"))
 atexit.register(shutil.rmtree, TEMPLATE, ignore_errors=True)
 ROWS = [{"messages": [{"role": "user", "content": f"Say {i}."}], "reference_answer": str(i)} for i in range(12)]
@@ -39,20 +40,18 @@ GRADER = {
 @contextmanager
 def listening(app: Any) -> Iterator[str]:
     """The address of `app`, served by uvicorn in a thread."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="warning", timeout_graceful_shutdown=1))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        assert thread.is_alive()
-        time.sleep(0.01)
-    try:
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.should_exit = True
-        thread.join()
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
+    with socket.create_server(("127.0.0.1", 0), backlog=2048) as listener:  # from here on the port is nobody else's
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+        thread.start()
+        while not server.started:
+            assert thread.is_alive()
+            time.sleep(0.01)
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join()
 
 
 def connect(url: str, key: str = "none", *, strict: bool = True) -> OpenAI:
@@ -61,7 +60,7 @@ def connect(url: str, key: str = "none", *, strict: bool = True) -> OpenAI:
     Those types know neither the purpose `evals`, nor the status `paused`, nor a multi grader's dict, all of which the hosted
     API sends; tests of these are lenient, as users' scripts are.
     """
-    return OpenAI(base_url=f"{url}/v1", api_key=key, max_retries=0, timeout=30, _strict_response_validation=strict)
+    return OpenAI(base_url=f"{url}/v1", api_key=key, max_retries=0, timeout=PATIENCE, _strict_response_validation=strict)
 
 
 @dataclass(frozen=True)
@@ -71,7 +70,7 @@ class Service:
     settings: Settings
 
     def http(self, **options: Any) -> httpx.Client:
-        return httpx.Client(base_url=f"{self.url}/v1", timeout=30, **options)
+        return httpx.Client(base_url=f"{self.url}/v1", **{"timeout": PATIENCE, **options})
 
 
 def prepare(home: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -34,15 +36,38 @@ class Clock:
 
 @dataclass
 class Faults:
-    """What the hosted double answers instead: (part of the path) -> replies to give first, each a status and headers."""
+    """What the hosted double answers instead: (part of the path) -> replies to give first, each a status and headers.
+
+    `hold(part, number)` lets that many requests whose path has `part` through and keeps the next one waiting; `held` tells of it.
+    """
 
     planned: dict[str, list[tuple[int, dict[str, str]]]] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
+    held: threading.Event = field(default_factory=threading.Event)
+    _hold: tuple[str, int] | None = None
+
+    def hold(self, part: str, number: int) -> None:
+        self.held.clear()
+        self._hold = (part, number)
+
+    def let_go(self) -> None:
+        self._hold = None
+
+    async def _keep_waiting(self, path: str) -> None:
+        if self._hold is None or self._hold[0] not in path:
+            return
+        part, left = self._hold
+        self._hold = (part, left - 1)
+        if left == 0:
+            self.held.set()
+            while self._hold is not None:
+                await asyncio.sleep(0.01)
 
     def wrap(self, app: ASGIApp) -> ASGIApp:
         async def around(scope: Scope, receive: Receive, send: Send) -> None:
             if scope["type"] == "http":
                 self.asked.append(scope["path"])
+                await self._keep_waiting(scope["path"])
                 for part, replies in self.planned.items():
                     if part in scope["path"] and replies:
                         status, headers = replies.pop(0)

@@ -35,7 +35,7 @@ def group(row: int, answers: dict[str, float | None]) -> Group:
     return Group(prompt, Prompt((1, 2, 3)), tuple(rollouts))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def run(client: OpenAI, service: Service, rows_file: FileObject, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, RunFolder]:
     """A finished job with two steps of rollouts."""
     folder = RunFolder(tmp_path_factory.mktemp("run"))

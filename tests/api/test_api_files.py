@@ -8,7 +8,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from api_server import ROWS, Service, connect, service_on, upload_rows
+from api_server import PATIENCE, ROWS, Service, connect, service_on, upload_rows
 from openai import BadRequestError, NotFoundError, OpenAI
 from openai.types import FileObject
 
@@ -107,7 +107,7 @@ def test_files_beyond_the_limit_leave_nothing(tmp_path: Path) -> None:
     with service_on(tmp_path, max_file_bytes=1000) as small, connect(small.url) as client:
         assert isinstance(client.files.create(file=("a.jsonl", b"x" * 1000), purpose="vision"), FileObject)
         head = b"POST /v1/files HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10000000000\r\n"
-        with socket.create_connection(("127.0.0.1", int(small.url.rsplit(":", 1)[1])), timeout=10) as raw:
+        with socket.create_connection(("127.0.0.1", int(small.url.rsplit(":", 1)[1])), timeout=PATIENCE) as raw:
             raw.sendall(head + b"Content-Type: multipart/form-data; boundary=b\r\n\r\n--b\r\n")
             told = raw.makefile("rb").read()  # answered and closed before the other gigabytes came
         assert told.startswith(b"HTTP/1.1 413 ") and b'"code":"file_too_large"' in told
@@ -123,7 +123,7 @@ def test_senders_who_fall_silent_give_their_place_back(service: Service, monkeyp
     monkeypatch.setattr("pinetune.api.multipart.STALLED_SECONDS", 0.2)
     before = service.store.files.list().items
     head = b"POST /v1/files HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n"
-    with socket.create_connection(("127.0.0.1", int(service.url.rsplit(":", 1)[1])), timeout=30) as raw:
+    with socket.create_connection(("127.0.0.1", int(service.url.rsplit(":", 1)[1])), timeout=PATIENCE) as raw:
         raw.sendall(head + b"Content-Type: multipart/form-data; boundary=b\r\n\r\n--b\r\n")
         told = raw.makefile("rb").read()
     assert told.startswith(b"HTTP/1.1 408 ") and b"upload_stalled" in told

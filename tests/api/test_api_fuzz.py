@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import schemathesis
-from api_server import Service, job_body, service_on
+from api_server import PATIENCE, Service, job_body, service_on
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis.errors import Unsatisfiable
 from schemathesis import Case, GenerationMode
@@ -48,7 +48,7 @@ def test_nothing_is_a_500(fuzzed: Service, mode: GenerationMode) -> None:
         def ask(case: Case) -> None:
             nonlocal asked
             asked += 1
-            reply = case.call(base_url=fuzzed.url, timeout=30)
+            reply = case.call(base_url=fuzzed.url, timeout=PATIENCE)
             down = reply.status_code == 503 and reply.json()["error"]["code"] == "serving_unavailable"
             if reply.status_code >= 500 and not down:
                 wrong.append(f"{reply.status_code} {case.as_curl_command()[:2000]} {reply.text[:500]}")

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
-from api_server import GRADER, ROWS, Service, job_body, prepare, service_on
+from api_server import GRADER, PATIENCE, ROWS, Service, job_body, prepare, service_on
 
 from pinetune.api.logs import JsonLines
 from pinetune.settings import Settings
@@ -171,7 +171,7 @@ def test_ids_are_never_paths(locked: Locked, path: str) -> None:
 def raw(locked: Locked, head: str, body: bytes) -> bytes:
     """What the server says to a request that announces more than it sends; the connection stays open on our side."""
     address = urlsplit(locked.service.url)
-    with socket.create_connection((address.hostname, address.port), timeout=30) as connection:
+    with socket.create_connection((address.hostname, address.port), timeout=PATIENCE) as connection:
         connection.sendall(head.replace("\n", "\r\n").encode() + b"\r\n\r\n" + body)
         found = b""
         while b"}}" not in found:

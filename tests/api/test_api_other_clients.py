@@ -25,7 +25,7 @@ NODE = os.environ.get("PINETUNE_TEST_OPENAI_NODE", "")
 def test_python_clients(service: Service, python: str) -> None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("OPENAI_", "PYTHON"))}
     command = [python, str(SCRIPTS / "surface.py"), f"{service.url}/v1"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=environment)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False, env=environment)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("passed ")
 
@@ -36,6 +36,6 @@ def test_the_node_client(service: Service, tmp_path: Path) -> None:
     shutil.copy(SCRIPTS / "surface.mjs", tmp_path)
     (tmp_path / "node_modules").symlink_to(Path(NODE) / "node_modules")
     command = ["node", str(tmp_path / "surface.mjs"), f"{service.url}/v1"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "passed\n"

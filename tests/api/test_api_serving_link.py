@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
-from api_server import Service, connect, listening, service_on
+from api_server import PATIENCE, Service, connect, listening, service_on
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, StreamingResponse
 from openai import InternalServerError, NotFoundError
@@ -61,7 +61,7 @@ class FakeServing:
             await asyncio.sleep(0.01)
 
     def wait_left(self, count: int) -> None:
-        until = time.monotonic() + 20
+        until = time.monotonic() + PATIENCE
         while self.left < count:
             assert time.monotonic() < until, "serving did not notice that the caller left"
             time.sleep(0.01)
@@ -111,7 +111,7 @@ def test_two_hundred_streams_at_once_lose_nothing(linked: Service) -> None:
 
     async def all_of_them() -> list[int]:
         limits = httpx.Limits(max_connections=None)
-        async with httpx.AsyncClient(base_url=f"{linked.url}/v1", timeout=120, limits=limits) as http:
+        async with httpx.AsyncClient(base_url=f"{linked.url}/v1", timeout=PATIENCE, limits=limits) as http:
             return await asyncio.gather(*(ask(http) for _ in range(200)))
 
     assert asyncio.run(all_of_them()) == [20] * 200
@@ -122,7 +122,7 @@ def test_callers_who_leave_before_the_reply_are_noticed(linked: Service, serving
     head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n".encode()
     with socket.create_connection(("127.0.0.1", int(linked.url.rsplit(":", 1)[1]))) as caller:
         caller.sendall(head + body)
-        until = time.monotonic() + 20
+        until = time.monotonic() + PATIENCE
         while not serving.seen:
             assert time.monotonic() < until, "the request did not come through"
             time.sleep(0.01)

@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
-from api_server import Service, connect, job_body, listening, service_on, upload_rows
+from api_server import PATIENCE, Service, connect, job_body, listening, service_on, upload_rows
 from fastapi import FastAPI, Request, Response
 
 
@@ -61,7 +61,7 @@ def test_addresses_that_are_none(http: httpx.Client) -> None:
 
 
 def _delivered(service: Service, http: httpx.Client, webhook: str) -> dict[str, Any]:
-    until = time.monotonic() + 20
+    until = time.monotonic() + PATIENCE
     while time.monotonic() < until:
         for delivery in http.get(f"/pinetune/webhooks/{webhook}/deliveries").json()["data"]:
             if delivery["delivered_at"] is not None:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import socket
-import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
+from api_server import PATIENCE, listening
 from openai import OpenAI
 from tiny_models import save_tiny
 
@@ -22,23 +19,12 @@ from pinetune.serving.directory import ServedModel
 @contextmanager
 def serve(app: Any) -> Iterator[str]:
     """The base URL of `app`, served by uvicorn in a thread."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="warning", timeout_graceful_shutdown=1))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    try:
-        yield f"http://127.0.0.1:{port}/v1"
-    finally:
-        server.should_exit = True
-        thread.join()
+    with listening(app) as address:
+        yield f"{address}/v1"
 
 
 def connect(url: str) -> OpenAI:
-    return OpenAI(base_url=url, api_key="none", max_retries=0, timeout=60)
+    return OpenAI(base_url=url, api_key="none", max_retries=0, timeout=PATIENCE)
 
 
 @pytest.fixture(scope="session")

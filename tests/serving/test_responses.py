@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from typing import Any, Literal
 
@@ -11,6 +12,8 @@ import pytest
 from openai import OpenAI
 from openai.types.responses import Response
 from pydantic import BaseModel
+
+from pinetune.serving.app import FolderDirectory
 
 HI = "Which gene could cause this?"
 
@@ -176,10 +179,19 @@ def test_background_responses_are_polled_and_cancelled(client: OpenAI) -> None:
         time.sleep(0.02)
         done = client.responses.retrieve(queued.id)
     assert done.output_text == create(client).output_text
-    long = create(client, background=True, max_output_tokens=4000, text={"format": {"type": "json_object"}})
-    assert client.responses.cancel(long.id).status == "cancelled"
     with pytest.raises(openai.BadRequestError):
         client.responses.cancel(create(client).id)
+
+
+def test_a_background_response_is_cancelled_while_it_waits(new_server: Any) -> None:
+    gate = threading.Event()
+    with new_server(FolderDirectory()) as (client, service):
+        client.responses.create(model="pinetune-mini", input="hi", max_output_tokens=16)  # loads the model
+        service.engine.tell(gate.wait)  # the engine stands still: nothing is over before it is cancelled
+        long = client.responses.create(model="pinetune-mini", input="hi", background=True)
+        assert client.responses.cancel(long.id).status == "cancelled"
+        gate.set()
+        assert client.responses.retrieve(long.id).status == "cancelled"
 
 
 def test_input_tokens_are_counted(client: OpenAI) -> None:

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 
 import httpx
 import pytest
-from api_server import listening, prepare
+from api_server import PATIENCE, listening, prepare
 from hosted_double import NUM_EVENTS, NUM_ITEMS, Hosted, dump
 
 from pinetune.api.app import create_app
@@ -76,7 +75,7 @@ def connections_are_let_go() -> Iterator[None]:
 def shown(url: str) -> dict[str, Any]:
     """All a client sees of what ended, through the API."""
     found: dict[str, Any] = {}
-    with httpx.Client(base_url=url, timeout=30) as http:
+    with httpx.Client(base_url=url, timeout=PATIENCE) as http:
 
         def read(path: str) -> Any:
             return found.setdefault(path, http.get(path, params={"limit": 1000}).json()["data"])
@@ -219,29 +218,33 @@ def test_a_wrong_key_or_no_server_is_one_clear_error(hosted: Hosted, target: Sto
         endpoint("file:///etc/passwd")
 
 
-COMMAND = [sys.executable, "-m", "pinetune", "import", "openai", "--rate", "40", "--base-url"]
+COMMAND = [sys.executable, "-m", "pinetune", "import", "openai", "--rate", "0", "--base-url"]
 
 
 @pytest.mark.slow
 def test_kill_9_half_way_and_the_same_command(hosted: Hosted, tmp_path: Path) -> None:
-    """Killed while files come, while a job's parts come, and while output items come."""
+    """Killed while files come, while a job's parts come, and while output items come: at a request that the endpoint keeps waiting."""
     killed, whole = tmp_path / "killed", tmp_path / "whole"
     environment = {**os.environ, "OPENAI_API_KEY": "none"}
-    moments = [
-        lambda store: len(store.files.list().items) >= 2,
-        lambda store: len(store.jobs.list().items) >= 1,
-        lambda store: _num_items(store) >= 30,
-        lambda store: _num_items(store) >= 160,
+    moments = [  # the request at which it dies, and what is in the store then: files, jobs, checkpoints, output items
+        ("/content", 2, (2, 0, 0, 0)),
+        ("/events", 1, (7, 1, 0, 0)),
+        ("/checkpoints", 1, (7, 2, 2, 0)),
+        ("/output_items", 1, (7, 3, 2, 100)),
+        ("/output_items", 1, (7, 3, 2, NUM_ITEMS)),
+        ("/output_items", 1, (7, 3, 2, NUM_ITEMS + 100)),
     ]
     prepare(killed)
     with Store.open(Settings.read({}, home=killed)) as store:
-        for moment in moments:
+        for part, number, stored in moments:
+            hosted.faults.hold(part, number)
             process = subprocess.Popen([*COMMAND, hosted.url, "--home", str(killed)], env=environment, stdout=subprocess.DEVNULL)
-            while not moment(store) and process.poll() is None:
-                time.sleep(0.005)
+            while not hosted.faults.held.wait(0.1):
+                assert process.poll() is None
             process.send_signal(signal.SIGKILL)
             process.wait()
-        assert _num_items(store) < 2 * NUM_ITEMS  # it was half-way indeed
+            hosted.faults.let_go()
+            assert _stored(store) == stored  # half-way indeed
     for home in (killed, whole):
         done = subprocess.run([*COMMAND, hosted.url, "--home", str(home)], env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
@@ -251,8 +254,12 @@ def test_kill_9_half_way_and_the_same_command(hosted: Hosted, tmp_path: Path) ->
         assert len(dump(one)["jobs"]) == 3
 
 
-def _num_items(store: Store) -> int:
-    return sum(len(store.eval_runs.positions(run.id)) for made in store.evals.list().items for run in store.eval_runs.list(made.id).items)
+def _stored(store: Store) -> tuple[int, int, int, int]:
+    """Files, jobs, checkpoints, output items."""
+    jobs = store.jobs.list().items
+    runs = [run for made in store.evals.list().items for run in store.eval_runs.list(made.id).items]
+    checkpoints = sum(len(store.checkpoints.list(job.id).items) for job in jobs)
+    return len(store.files.list().items), len(jobs), checkpoints, sum(len(store.eval_runs.positions(run.id)) for run in runs)
 
 
 def test_the_command_says_what_is_wrong(tmp_path: Path) -> None:

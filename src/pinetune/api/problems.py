@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 
 from pinetune.errors import PinetuneError
 from pinetune.wire.errors import ApiProblem
-from pinetune.wire.problems import as_problem, bad_parameter
+from pinetune.wire.problems import as_problem, bad_parameter, no_route
 
 log = logging.getLogger("pinetune.api")
 
@@ -57,11 +57,6 @@ async def _bad_parameter(_: Request, error: RequestValidationError) -> JSONRespo
 
 
 async def _no_route(request: Request, error: HTTPException) -> JSONResponse:
-    if error.status_code == 404:
-        return answer(ApiProblem(404, f"Invalid URL ({request.method} {request.url.path})", code="unknown_url"))
-    if error.status_code == 405:
-        text = f"Not allowed to {request.method} on {request.url.path}; use {(error.headers or {}).get('Allow', 'another method')}"
-        response = answer(ApiProblem(405, text, code="method_not_allowed"))
-        response.headers.update(error.headers or {})
-        return response
-    return answer(ApiProblem(error.status_code, str(error.detail)))
+    response = answer(no_route(error.status_code, request.method, request.url.path, str(error.detail), error.headers))
+    response.headers.update(error.headers or {})
+    return response

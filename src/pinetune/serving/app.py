@@ -9,6 +9,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
 
 from pinetune.errors import PinetuneError
 from pinetune.models.names import MINIATURE, find_model
@@ -16,7 +17,7 @@ from pinetune.serving.directory import Memory, ModelDirectory, ServedModel
 from pinetune.serving.routes import router
 from pinetune.serving.service import Service
 from pinetune.wire.errors import ApiProblem
-from pinetune.wire.problems import as_problem, bad_parameter
+from pinetune.wire.problems import as_problem, bad_parameter, no_route
 
 
 class FolderDirectory:
@@ -53,6 +54,7 @@ def create(directory: ModelDirectory, memory: Memory | None = None, **options: A
     app.include_router(router(service), prefix="/v1")
     app.add_exception_handler(PinetuneError, _ours)
     app.add_exception_handler(RequestValidationError, _bad_parameter)
+    app.add_exception_handler(HTTPException, _no_route)
     app.add_exception_handler(Exception, _unforeseen)
     return app
 
@@ -64,6 +66,13 @@ async def _ours(_: Request, error: Exception) -> JSONResponse:
 async def _bad_parameter(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     return _answer(bad_parameter(error.errors()[0]))
+
+
+async def _no_route(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    response = _answer(no_route(error.status_code, request.method, request.url.path, str(error.detail), error.headers))
+    response.headers.update(error.headers or {})
+    return response
 
 
 async def _unforeseen(request: Request, _: Exception) -> JSONResponse:

@@ -69,6 +69,16 @@ def bad_parameter(fault: Mapping[str, Any]) -> ApiProblem:
     return ApiProblem(400, text, code="invalid_value", param=name or None)
 
 
+def no_route(status: int, method: str, path: str, detail: str, headers: Mapping[str, str] | None) -> ApiProblem:
+    """For what the framework answers before any route is asked: an address that is none, a method that it does not have."""
+    if status == 404:
+        return ApiProblem(404, f"Invalid URL ({method} {path})", code="unknown_url")
+    if status == 405:
+        allowed = (headers or {}).get("Allow", "another method")
+        return ApiProblem(405, f"Not allowed to {method} on {path}; use {allowed}", code="method_not_allowed")
+    return ApiProblem(status, detail)
+
+
 def _missing(error: NotFound) -> ApiProblem:
     if error.kind == "cursor":
         return ApiProblem(400, f"Invalid 'after': no object {error.id} in this list", code="invalid_value", param="after")
