@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import random
 import signal
@@ -17,7 +18,13 @@ from typing import Any
 import httpx
 
 from pinetune.settings import Settings
-from pinetune.store import Store
+from pinetune.store import DEFAULT_PROJECT, Job, NewJob, Store
+
+GRADER = {
+    "type": "text_similarity", "name": "like", "evaluation_metric": "fuzzy_match",
+    "input": "{{sample.output_text}}", "reference": "{{item.answer}}",
+}  # fmt: skip
+PATIENCE = 600.0  # seconds for anything: a busy machine must not decide what passes
 
 
 def free_port() -> int:
@@ -45,7 +52,7 @@ class Service:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def start(self, seconds: float = 180) -> None:
+    def start(self, seconds: float = PATIENCE) -> None:
         command = [sys.executable, "-m", "pinetune", "serve", "--home", str(self.home), "--port", str(self.port)]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
@@ -60,7 +67,7 @@ class Service:
         except httpx.TransportError:
             return False
 
-    def stop(self, seconds: float = 120) -> int:
+    def stop(self, seconds: float = PATIENCE) -> int:
         """Politely; the exit status."""
         if self._process is None:
             return 0
@@ -101,10 +108,26 @@ class Service:
 
     def store(self) -> Store:
         """Beside the server's own; to be closed."""
-        return Store.open(Settings.read({}, home=self.home))
+        return Store.open(Settings.read(self._environment, home=self.home))
 
 
-def wait_until(look: Callable[[], Any], seconds: float = 180) -> Any:
+def small_job(store: Store, steps: int) -> Job:
+    """A reinforcement job on the model registered as "tiny": six rows and two held-out ones, judged every second step."""
+    files = []
+    for words, answer in (("abcdef", "The fox"), ("xy", "A dog")):
+        rows = [{"messages": [{"role": "user", "content": f"Say {w}."}], "answer": f"{answer} {w}"} for w in words]
+        content = "".join(json.dumps(row) + "\n" for row in rows).encode()
+        files.append(store.files.create(DEFAULT_PROJECT, "fine-tune", "t.jsonl", content).id)
+    own = {
+        "steps": steps, "group_size": 4, "max_tokens": 16, "stop": ["e", "a"], "learning_rate": 1e-3, "threads": 1, "early_stopping": False,
+    }  # fmt: skip
+    hyperparameters = {"batch_size": 3, "eval_interval": 2, "eval_samples": 1}
+    method = {"type": "reinforcement", "reinforcement": {"grader": GRADER, "hyperparameters": hyperparameters}}
+    body = {"model": "tiny", "training_file": files[0], "validation_file": files[1], "method": method, "pinetune": own}
+    return store.jobs.create(NewJob(DEFAULT_PROJECT, "tiny", "reinforcement", body, files[0], 7, validation_file=files[1]))
+
+
+def wait_until(look: Callable[[], Any], seconds: float = PATIENCE) -> Any:
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         found = look()

@@ -12,7 +12,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-import json
 import os
 import random
 import threading
@@ -23,10 +22,10 @@ from typing import Any
 
 import httpx
 import pytest
-from service_process import Service, wait_until
+from service_process import Service, small_job, wait_until
 from tiny_models import save_tiny
 
-from pinetune.store import DEFAULT_PROJECT, Job, NewJob, Store
+from pinetune.store import DEFAULT_PROJECT, Job, Store
 
 KILLS = int(os.environ.get("PINETUNE_TEST_KILLS", "20"))
 SEED = os.environ.get("PINETUNE_TEST_SEED", "1")
@@ -35,31 +34,7 @@ VICTIMS = ("child", "worker", "api", "child", "worker", "child", "api", "worker"
 IN_A_ROW = 3  # kills without a new checkpoint between them; after five, a job is given up, and rightly
 PATIENCE = 600  # seconds to wait for anything: only a lost job takes that long, however loaded the machine
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200 + 120 * KILLS)]
-GRADER = {
-    "type": "text_similarity", "name": "like", "evaluation_metric": "fuzzy_match",
-    "input": "{{sample.output_text}}", "reference": "{{item.answer}}",
-}  # fmt: skip
 INTERRUPTIONS = ("The worker stopped", "The job's process was killed", "Fine-tuning job goes on")
-
-
-def create(store: Store) -> Job:
-    files = []
-    for words, answer in (("abcdef", "The fox"), ("xy", "A dog")):
-        rows = [{"messages": [{"role": "user", "content": f"Say {w}."}], "answer": f"{answer} {w}"} for w in words]
-        files.append(store.files.create(DEFAULT_PROJECT, "fine-tune", "t.jsonl", "".join(json.dumps(r) + "\n" for r in rows).encode()).id)
-    own = {
-        "steps": STEPS,
-        "group_size": 4,
-        "max_tokens": 16,
-        "stop": ["e", "a"],
-        "learning_rate": 1e-3,
-        "threads": 1,
-        "early_stopping": False,
-    }
-    hyperparameters = {"batch_size": 3, "eval_interval": 2, "eval_samples": 1}
-    method = {"type": "reinforcement", "reinforcement": {"grader": GRADER, "hyperparameters": hyperparameters}}
-    body = {"model": "tiny", "training_file": files[0], "validation_file": files[1], "method": method, "pinetune": own}
-    return store.jobs.create(NewJob(DEFAULT_PROJECT, "tiny", "reinforcement", body, files[0], 7, validation_file=files[1]))
 
 
 class Uploads(threading.Thread):
@@ -175,13 +150,13 @@ def test_killed_at_random_moments(tmp_path: Path) -> None:
     service = Service(tmp_path / "home")
     with service, service.store() as store:
         store.models.register("tiny", str(save_tiny(tmp_path / "tiny")))
-        whole = create(store)
+        whole = small_job(store, STEPS)
         wait_until(lambda: store.jobs.get(whole.id).is_final, PATIENCE)
         undisturbed = story(store, whole)
         uploads, disturber, jobs = Uploads(service), Disturber(service, store, SEED), []
         uploads.start()
         while disturber.deck:
-            jobs.append(create(store))
+            jobs.append(small_job(store, STEPS))
             disturber.disturb(jobs[-1])
             print(f"\nseed {SEED}, job {len(jobs)}, kills so far: {'; '.join(disturber.done)}")
         wait_until(lambda: all(store.jobs.get(job.id).is_final for job in jobs), PATIENCE)
