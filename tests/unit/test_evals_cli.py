@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from pinetune.cli.main import app
 from pinetune.errors import JobFailed, UserError
+from pinetune.rollout.run import derive_seed
 from pinetune.settings import Settings
 from pinetune.store import DEFAULT_PROJECT, Store
 
@@ -80,10 +81,17 @@ def test_an_endpoint_is_asked_and_a_stopped_run_goes_on(tmp_path: Path, monkeypa
 
 
 def test_several_samples_of_a_row_are_one_row(tmp_path: Path) -> None:
-    with JudgeServer(lambda number, body: echo(number, body) if body["seed"] == 43 else says("no")) as server:
+    seconds = {derive_seed(42, row, 1) >> 32 for row in range(8)}
+    with JudgeServer(lambda number, body: echo(number, body) if body["seed"] in seconds else says("no")) as server:
         found = call("run", "eval.json", "--data", "rows.jsonl", "--model", "big", "--base-url", server.url, "--samples", "2", "--json")
     assert (found["num_rows"], found["num_items"]) == (8, 16)
     assert (found["metrics"]["passed"]["value"], found["metrics"]["passed"]["n"]) == (0.5, 8)
+
+
+def test_a_vote_is_a_server_s_business(tmp_path: Path) -> None:
+    (tmp_path / "several.json").write_text(json.dumps({**EVAL, "sampling_params": {"pinetune": {"samples": 4}}}))
+    with pytest.raises(UserError, match=r"several.json: sampling_params.pinetune: .*use pinetune vote"):
+        call("run", "several.json", "--data", "rows.jsonl", "--model", "pinetune-mini")
 
 
 def test_answers_that_fail_are_told_and_counted(tmp_path: Path) -> None:

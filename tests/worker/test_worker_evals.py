@@ -17,6 +17,7 @@ from pinetune.evals.places import Places
 from pinetune.evals.stored import stored_rows
 from pinetune.graders.options import Services
 from pinetune.records import Completion, EvalReport, Grade, Group, Interval, Prompt, Rollout, Row
+from pinetune.rollout.run import derive_seed
 from pinetune.runs.folder import RunFolder
 from pinetune.settings import Settings
 from pinetune.store import DEFAULT_PROJECT as ME
@@ -66,9 +67,10 @@ def test_a_remote_model_is_asked_and_graded(store: Store) -> None:
         assert runner(store, server.url).one() is False
     sent = sorted(server.bodies, key=lambda body: body["messages"][0]["content"])[2]
     assert sent == {
-        "model": "Big-32B", "messages": [{"role": "user", "content": "Say 2."}], "temperature": 0.5, "seed": 7, "max_completion_tokens": 50,
-        "top_p": 1.0,
+        "model": "Big-32B", "messages": [{"role": "user", "content": "Say 2."}], "temperature": 0.5, "max_completion_tokens": 50,
+        "top_p": 1.0, "seed": derive_seed(7, 2, 0) >> 32,
     }  # fmt: skip
+    assert len({body["seed"] for body in server.bodies}) == 5  # rows with the same random numbers would err together
     assert set(server.keys) == {"Bearer sk-secret-123"}
     done = store.eval_runs.get(run)
     assert (done.status, done.result["result_counts"]) == ("completed", {"total": 5, "errored": 0, "failed": 1, "passed": 4})
@@ -77,9 +79,19 @@ def test_a_remote_model_is_asked_and_graded(store: Store) -> None:
     item = store.eval_runs.items(run, status="fail").items[0]
     assert item.body["sample"] == {
         "input": [{"role": "user", "content": "Say 3.", "name": None}], "output": [{"role": "assistant", "content": "three"}],
-        "finish_reason": "stop", "model": "m", "error": None, "temperature": 0.5, "max_completion_tokens": 50, "top_p": 1.0, "seed": 7,
+        "finish_reason": "stop", "model": "m", "error": None, "temperature": 0.5, "max_completion_tokens": 50, "top_p": 1.0,
+        "seed": derive_seed(7, 3, 0) >> 32,
         "usage": {"prompt_tokens": 7, "completion_tokens": 2, "total_tokens": 9, "cached_tokens": 0},
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("api", ["completions", "responses"])
+def test_several_samples_of_a_row_and_one_answer_are_asked_for(store: Store, api: str) -> None:
+    several = {"samples": 16, "rule": "first"}
+    made_run(store, source(1, type=api, sampling_params={"pinetune": several}))
+    with JudgeServer(echo) as server:
+        runner(store, server.url).one()
+    assert server.bodies[0]["pinetune"] == several
 
 
 def test_a_row_that_is_not_answered_is_an_error_and_the_others_go_on(store: Store) -> None:

@@ -174,6 +174,8 @@ def _place(asked: Asked) -> Place | None:
 def _params(asked: Asked, found: EvalFile, *, local: bool) -> dict[str, Any]:
     flags = {"temperature": asked.temperature, "max_completion_tokens": asked.max_tokens, "seed": asked.seed}
     params = {**found.params, **{name: value for name, value in flags.items() if value is not None}}
+    if local and params.get("pinetune"):
+        raise UserError(f"{asked.eval_file}: sampling_params.pinetune: only a server takes one of several answers; use pinetune vote")
     if local:
         params = {"temperature": 1.0, "top_p": 1.0, "seed": 42, "max_completion_tokens": LOCAL_MAX_TOKENS, **params}
     return params

@@ -47,14 +47,14 @@ class Asker:
         self._lock = threading.Lock()
         self._made: OpenAI | None = None
 
-    def ask(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = (), *, repeat: int = 0) -> Answer:
-        """`tools`: the row's own, used where the sampling parameters name none. `repeat` tells samples of one row apart: it is added
-        to the seed. Never raises for a server that fails.
+    def ask(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = (), *, seed: int | None = None) -> Answer:
+        """`tools`: the row's own, used where the sampling parameters name none. `seed` takes the place of theirs (`eval_run.seed_of`).
+        Never raises for a server that fails.
         """
         import openai
 
         try:
-            return self._chat(messages, tools, repeat) if self._api == "completions" else self._responses(messages, tools, repeat)
+            return self._chat(messages, tools, seed) if self._api == "completions" else self._responses(messages, tools, seed)
         except openai.APIStatusError as error:
             return self._failed(error.code or f"http_{error.status_code}", f"answered {error.status_code}: {_words(error)}")
         except openai.APITimeoutError:
@@ -87,8 +87,11 @@ class Asker:
                 )
             return self._made
 
-    def _chat(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]], repeat: int) -> Answer:
-        params = self._for_row(tools, repeat)
+    def _chat(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]], seed: int | None) -> Answer:
+        params = self._for_row(tools, seed)
+        several = params.pop("pinetune", None)
+        if several is not None:
+            params["extra_body"] = {"pinetune": several}
         create: Any = self._client().chat.completions.create
         body = create(model=self._place.model, messages=list(messages), **params).to_dict(mode="json")
         choices = body["choices"]
@@ -100,15 +103,15 @@ class Asker:
             messages, message.get("content"), message.get("tool_calls") or [], choices, counts, str(body.get("model") or "")
         )
 
-    def _responses(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]], repeat: int) -> Answer:
-        params = self._for_row([_flat_tool(tool) for tool in tools], repeat)
-        seed, effort = params.pop("seed", None), params.pop("reasoning_effort", None)
+    def _responses(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]], seed: int | None) -> Answer:
+        params = self._for_row([_flat_tool(tool) for tool in tools], seed)
+        sent, effort, several = params.pop("seed", None), params.pop("reasoning_effort", None), params.pop("pinetune", None)
         if "max_completion_tokens" in params:
             params["max_output_tokens"] = params.pop("max_completion_tokens")
         if effort is not None:
             params["reasoning"] = {"effort": effort}
-        if seed is not None and self._own:
-            params["extra_body"] = {"seed": seed}
+        extra = {"seed": sent if self._own else None, "pinetune": several}
+        params["extra_body"] = {name: value for name, value in extra.items() if value is not None}
         create: Any = self._client().responses.create
         body = create(model=self._place.model, input=[_item(message) for message in messages], store=False, **params).to_dict(mode="json")
         if body.get("error"):
@@ -124,9 +127,8 @@ class Asker:
         counts = _counts(usage.get("input_tokens"), usage.get("output_tokens"), cached)
         return self._answer(messages, text, calls, choices, counts, str(body.get("model") or ""), _summary(body["output"]))
 
-    def _for_row(self, tools: Sequence[Mapping[str, Any]], repeat: int) -> dict[str, Any]:
-        params = {**({"tools": list(tools)} if tools else {}), **self._params}
-        return params if "seed" not in params else {**params, "seed": params["seed"] + repeat}
+    def _for_row(self, tools: Sequence[Mapping[str, Any]], seed: int | None) -> dict[str, Any]:
+        return {**({"tools": list(tools)} if tools else {}), **self._params, **({} if seed is None else {"seed": seed})}
 
     def _answer(
         self,

@@ -18,13 +18,14 @@ from pinetune.evals.cases import Case, Prompter, completion_of
 from pinetune.evals.criteria import Criteria
 from pinetune.evals.items import Item, make_item
 from pinetune.records import Message
+from pinetune.rollout.run import derive_seed
 
 CONCURRENCY = 16  # rows at once: both models and judges answer over a network
 TICK = 0.5  # seconds between looks at whether to go on
 
 
 class Asks(Protocol):
-    def ask(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = (), *, repeat: int = 0) -> Answer: ...
+    def ask(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = (), *, seed: int | None = None) -> Answer: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,7 @@ class Plan:
         else:
             answer, messages = self._asked(case)
         results = [] if answer.error else self.criteria.grade(answer.completion, case.item, case.position)
-        return make_item(case, answer, results, self.params if self.asker else {}, messages)
+        return make_item(case, answer, results, {**self.params, "seed": seed_of(self.params, case)} if self.asker else {}, messages)
 
     def messages(self, case: Case) -> Sequence[Message]:
         """What the model is asked. Raises GradingFailed where the item has none."""
@@ -58,7 +59,7 @@ class Plan:
             messages = self.messages(case)
         except GradingFailed as failure:
             return Answer(completion_of(None), error=("invalid_input_messages", str(failure))), ()
-        return self.asker.ask(messages, tools_in(case.item), repeat=case.repeat), messages
+        return self.asker.ask(messages, tools_in(case.item), seed=seed_of(self.params, case)), messages
 
 
 def run_cases(
@@ -88,6 +89,16 @@ def run_cases(
         pool.shutdown(wait=False, cancel_futures=True)
         raise
     pool.shutdown()
+
+
+def seed_of(params: Mapping[str, Any], case: Case) -> int | None:
+    """The seed of one sample of one row, below 2^31 so that every server takes it; None where the run has none.
+
+    One seed for all rows would give all of them the same random numbers: they would stop thinking, say, at the same place, and rows
+    that err together make the interval too narrow.
+    """
+    seed = params.get("seed")
+    return None if seed is None else derive_seed(seed, case.position if case.row is None else case.row, case.repeat) >> 32
 
 
 def tools_in(item: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:

@@ -13,6 +13,7 @@ from pinetune.wire.base import Wire
 from pinetune.wire.chat import Effort
 from pinetune.wire.fine_tuning import Metadata
 from pinetune.wire.graders import InputMessage
+from pinetune.wire.several import SeveralOptions
 
 Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 Temperature = Annotated[float, Field(ge=0, le=2)]
@@ -134,7 +135,7 @@ InputMessages = Annotated[
 
 
 class CompletionsSampling(Wire):
-    """Defaults are the hosted API's."""
+    """Defaults are the hosted API's. `pinetune` (ours): several samples of each row, one of which is the answer."""
 
     reasoning_effort: Effort | None = None
     temperature: Temperature | None = 1.0
@@ -143,6 +144,7 @@ class CompletionsSampling(Wire):
     seed: Seed | None = 42
     response_format: dict[str, Any] | None = None
     tools: list[dict[str, Any]] | None = Field(default=None, max_length=128)
+    pinetune: SeveralOptions | None = None
 
 
 class ResponsesSampling(Wire):
@@ -153,6 +155,7 @@ class ResponsesSampling(Wire):
     seed: Seed | None = 42
     text: dict[str, Any] | None = None
     tools: list[dict[str, Any]] | None = Field(default=None, max_length=128)
+    pinetune: SeveralOptions | None = None
 
 
 class JsonlSource(Wire):
