@@ -146,7 +146,7 @@ def _update(groups: Sequence[Group], parts: Parts, timing: Timing) -> UpdateRepo
     update = parts.learner.step(samples) if samples else _nothing_to_learn()
     check_agreement(update)
     if update.skipped:
-        parts.recorder.event("warn", f"No update in this step: {update.skipped}")
+        parts.recorder.event("info", f"No update in this step: {update.skipped}")
     parts.sampler.refresh()
     timing.training = time.monotonic() - began
     return update

@@ -61,7 +61,8 @@ class LocalSampler:
     def sample(
         self, prompts: Sequence[Prompt], num_samples: int, params: SamplingParams, seeds: Sequence[Sequence[int]]
     ) -> Iterator[Finished]:
-        """See records.Sampler.sample. Raises at once, ModelError for a prompt that leaves no room in the model's context."""
+        """See records.Sampler.sample. Raises at once, ModelError for a prompt that leaves no room in the model's context; while sampling,
+        ModelError where the weights are so broken that no probabilities come out."""
         self._check_lengths(prompts, params)
         rules = Rules(params, self.loaded.chat, frozenset(self.loaded.chat.stop_ids), self._new_matcher(params))
         return _Run(self, prompts, num_samples, rules, seeds).completions()
@@ -163,6 +164,7 @@ class _Run:
     def _read(self, unread: list[int]) -> None:
         if unread:
             keys, logits = self.session.open([self.prompts[p].token_ids for p in unread])
+            _check_finite(logits)
             self.keys.update(zip(unread, keys, strict=True))
             self.first_logits.update(zip(unread, logits, strict=True))
 
@@ -210,6 +212,15 @@ class _Run:
             del self.first_logits[prompt]
             self.kv_left += self.reserved.pop(prompt)
         return prompt, sample, draft.finish(reason)
+
+
+def _check_finite(logits: Tensor) -> None:
+    """Without this an index error follows, and on CUDA an assertion that no later call survives."""
+    if not bool(torch.logsumexp(logits, dim=-1).isfinite().all()):
+        raise ModelError(
+            "the model gives no probabilities for the next token (NaN or infinity), so its weights are broken; where a job made them, "
+            "go back to an earlier checkpoint with a much lower learning rate"
+        )
 
 
 def pick_decoder(model: PreTrainedModel, dtype: torch.dtype | None = None) -> Decoder:

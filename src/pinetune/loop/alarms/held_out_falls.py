@@ -27,7 +27,8 @@ def check(history: History) -> Alarm | None:
     return Alarm(
         NAME,
         f"Held-out reward fell from {best.reward.value:.2f} (step {best.step}) to {lower}, while training reward rose from {before:.2f} "
-        f"to {now:.2f}: the model learns the training rows by heart. Stop here: the weights of step {best.step} are kept. "
-        "More rows, fewer steps or a lower learning rate help next time.",
+        f"to {now:.2f}: the model learns the training rows by heart, or the held-out rows ask for something else than they do. "
+        f"Stop here: the weights of step {best.step} are kept. Read some held-out answers; more rows, fewer steps or a lower learning "
+        "rate help next time.",
         {"best_step": best.step, "best": best.reward.value, "recent": [r.reward.value for r in recent], "train": [before, now]},
     )

@@ -20,6 +20,7 @@ class History:
     steps: Sequence[StepReport]
     evals: Sequence[EvalReport]  # the held-out curve, base first; without their groups
     groups: Sequence[Group] = ()
+    answer_field: str | None = None  # the rows' key that holds the right answer, where the job names it
 
 
 @dataclass(frozen=True, slots=True)

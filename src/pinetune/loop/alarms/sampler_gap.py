@@ -20,7 +20,7 @@ def check(history: History) -> Alarm | None:
     return Alarm(
         NAME,
         f"The engine that samples and the one that learns differ by up to {max(gaps):.2f} nats on a token, a factor of "
-        f"{math.exp(max(gaps)):.1f} on its probability. Updates are distorted. Train in float32 (dtype), sample with the same weights and "
-        'precision, or choose the loss "importance_sampling", which corrects for it.',
+        f"{math.exp(max(gaps)):.1f} on its probability. Updates are distorted. Train in float32 (pinetune.dtype), sample with the same "
+        'weights and precision, or set pinetune.loss to "importance_sampling", which corrects for it.',
         {"gaps": gaps},
     )

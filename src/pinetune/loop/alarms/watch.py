@@ -19,14 +19,20 @@ QUIET = 5  # checks in a row without a fault end its episode; if it comes back i
 class Watch:
     """The history of one run and which alarms are on."""
 
-    def __init__(self, steps: Sequence[StepReport] = (), evals: Sequence[EvalReport] = (), on: Sequence[str] = ()) -> None:
-        self._steps, self._evals = list(steps), list(evals)
+    def __init__(
+        self,
+        steps: Sequence[StepReport] = (),
+        evals: Sequence[EvalReport] = (),
+        on: Sequence[str] = (),
+        answer_field: str | None = None,
+    ) -> None:
+        self._steps, self._evals, self._answer_field = list(steps), list(evals), answer_field
         self._quiet = dict.fromkeys(on, 0)  # alarms that were said -> checks since without the fault
 
     def hear_step(self, report: StepReport, groups: Sequence[Group]) -> list[Alarm]:
         """The alarms that this step sets off."""
         self._steps.append(with_entropy(report, groups))
-        return self._ask(STEP_ALARMS, History(self._steps, self._evals, groups))
+        return self._ask(STEP_ALARMS, History(self._steps, self._evals, groups, self._answer_field))
 
     def hear_evaluation(self, report: EvalReport) -> list[Alarm]:
         """`report` is a point of the held-out curve."""
@@ -95,8 +101,14 @@ class AlarmRecorder:
         if self._watch is None:
             rows = self._run.read_metrics()
             said = [str(data["alarm"]) for event in self._run.read_events() if "alarm" in (data := event.get("data") or {})]
-            self._watch = Watch(step_reports(rows), eval_reports(rows), said)
+            self._watch = Watch(step_reports(rows), eval_reports(rows), said, self._answer_field())
         return self._watch
+
+    def _answer_field(self) -> str | None:
+        """As the job names it; a job that leaves it to be found has none."""
+        body = self._run.read_job().get("body", {}) if self._run.exists() else {}
+        field = (body.get("pinetune") or {}).get("answer_field")
+        return None if field is None else str(field)
 
     def _say(self, alarms: Sequence[Alarm], step: int) -> None:
         for alarm in alarms:
