@@ -138,6 +138,7 @@ class EvalRuns:
             ]  # fmt: skip
             if rows:
                 connection.execute(insert(ITEMS), rows)
+                connection.execute(update(RUNS).where(RUNS.c.id == run_id).values(attempts=0))  # progress: counting starts anew
             return len(rows)
 
     def positions(self, run_id: str) -> frozenset[int]:

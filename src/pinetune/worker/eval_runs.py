@@ -25,7 +25,7 @@ from pinetune.store.rows import Eval, EvalRun
 from pinetune.wire.evals import CreateRun, FileContent, FileId, JsonlSource
 
 log = logging.getLogger("pinetune.worker")
-MAX_ATTEMPTS = 10  # claims of one run: what kills its workers would go on for ever
+MAX_ATTEMPTS = 10  # claims of one run in a row without a new item: what kills its workers would go on for ever
 
 
 class Stopped(PinetuneError):
@@ -83,7 +83,7 @@ class EvalRunner:
         error: dict[str, str] | None = None
         try:
             if run.attempts > MAX_ATTEMPTS:
-                raise UserError(f"{run.attempts - 1} workers in a row stopped while they worked on this run")
+                raise UserError(f"{run.attempts - 1} workers in a row stopped while they worked on this run, without a new item")
             with ExitStack() as stack:
                 cases, plan = self._prepare(run, evaluation, stack)
 
