@@ -150,3 +150,18 @@ def test_nothing_travels_where_the_files_lie_in_the_home(store: Store, settings:
     step(here, 1)
     hand_over(Handover(store, lease, job, here, settings.home))
     assert store.jobs.get(job.id).snapshot is None
+
+
+def test_a_store_that_refuses_is_not_asked_at_every_tick_and_gets_it_in_the_end(store: Store, settings: Settings, tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("no folder can be made here")
+    with Store.open(Settings.read({}, home=settings.home, files_url=str(tmp_path / "taken"))) as refusing:
+        job, lease = started(store)
+        here = JobFolder.of(tmp_path / "a", job.id)
+        handover = Handover(refusing, lease, job, here, tmp_path / "a")
+        step(here, 1)
+        hand_over(handover)
+        (tmp_path / "taken").unlink()
+        hand_over(handover)
+        assert store.jobs.get(job.id).snapshot is None
+        handover.finish()
+        assert store.jobs.get(job.id).snapshot is not None

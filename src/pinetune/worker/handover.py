@@ -14,6 +14,7 @@ import os
 import shutil
 import sqlite3
 import threading
+import time
 from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
@@ -28,6 +29,7 @@ from pinetune.worker.mirror import checkpoint_folders
 
 log = logging.getLogger("pinetune.worker")
 INDEX = "index.json"  # {"step": of the newest checkpoint, "files": {name: the location of its folder, "" = this one}}
+RETRY_SECONDS = 10.0  # after the store refused
 TRIES = 5  # to find the folder standing still: the child goes on meanwhile, and removes checkpoints
 Stamp = tuple[int, int, int]
 
@@ -41,6 +43,7 @@ class Handover:
         self._stored: dict[str, tuple[Stamp, str]] = {}  # name -> what the file was, and the folder that holds it
         self._locations: set[str] = set()  # all folders that the job's row leads to
         self._seen: tuple[Any, ...] = ()
+        self._not_before = 0.0
         self._thread: threading.Thread | None = None
 
     def restore(self) -> None:
@@ -59,7 +62,7 @@ class Handover:
 
     def offer(self) -> None:
         """Hand over, beside the work, the checkpoints that are new since last time."""
-        if not self._wanted or (self._thread is not None and self._thread.is_alive()):
+        if not self._wanted or time.monotonic() < self._not_before or (self._thread is not None and self._thread.is_alive()):
             return
         state = _state(self._folder.run)
         if state and state != self._seen:
@@ -69,6 +72,7 @@ class Handover:
     def finish(self) -> None:
         """Hand over what is new, and wait for it: the job is about to leave this worker."""
         self.close()
+        self._not_before = 0.0
         self.offer()
         self.close()
 
@@ -91,7 +95,8 @@ class Handover:
             self._hand_over(state)
         except LeaseLost as lost:
             log.info("%s", lost)
-        except (StoreError, OSError) as error:  # tried again at the next tick
+        except (StoreError, OSError) as error:
+            self._not_before = time.monotonic() + RETRY_SECONDS
             log.warning("%s: its checkpoint is not handed over yet (%s)", self._job.id, error)
 
     def _hand_over(self, state: tuple[Any, ...]) -> None:
