@@ -143,6 +143,9 @@ def test_stored_responses_are_retrieved_listed_and_deleted(client: OpenAI) -> No
     assert client.responses.retrieve(reply.id).model_dump() == reply.model_dump()
     items = client.responses.input_items.list(reply.id, order="asc")
     assert [item.content[0].text for item in items.data] == ["One.", "Two."]  # type: ignore[union-attr]
+    with pytest.raises(openai.BadRequestError) as stale:
+        client.responses.input_items.list(reply.id, after="msg_none")
+    assert stale.value.param == "after"
     newest = client.responses.input_items.list(reply.id, limit=1)
     assert [item.content[0].text for item in newest.data] == ["Two."] and newest.has_more  # type: ignore[union-attr]
     assert [item.content[0].text for item in newest] == ["Two.", "One."]  # type: ignore[union-attr]

@@ -60,6 +60,15 @@ def test_parameters_that_are_none(ask: TestClient, query: str, param: str) -> No
     assert (reply.status_code, reply.json()["error"]["param"]) == (400, param), reply.text
 
 
+@pytest.mark.parametrize("path", ["/nothing", "/models/a%0Ab"])
+def test_an_address_that_is_none(ask: TestClient, path: str) -> None:
+    for method in ("GET", "DELETE"):
+        reply = ask.request(method, path)
+        assert (reply.status_code, reply.json()["error"]["code"]) == (404, "unknown_url"), reply.text
+    reply = ask.put("/models")
+    assert (reply.status_code, reply.json()["error"]["code"], reply.headers["allow"]) == (405, "method_not_allowed", "GET")
+
+
 def test_a_locked_store_is_503(ask: TestClient, home: Path) -> None:
     with sqlite3.connect(home / "pinetune.db", isolation_level=None) as other:
         other.execute("BEGIN IMMEDIATE")

@@ -8,16 +8,20 @@ from typing import Annotated, Any, Literal
 
 from fastapi import Query, Request
 
+from pinetune.errors import NotFound
+
 Limit = Annotated[int, Query(ge=1, le=100)]
 Sorted = Literal["asc", "desc"]
 METADATA = re.compile(r"^metadata\[(.+)\]$")
 
 
 def page_of(items: Sequence[dict[str, Any]], after: str | None, limit: int, order: Sorted) -> dict[str, Any]:
-    """One page of items that are all at hand, given oldest first."""
+    """One page of items that are all at hand, given oldest first. Raises NotFound for an `after` that is not among them."""
     ordered = list(items) if order == "asc" else list(reversed(items))
     if after is not None:
-        place = next((i for i, item in enumerate(ordered) if item["id"] == after), len(ordered))
+        place = next((i for i, item in enumerate(ordered) if item["id"] == after), None)
+        if place is None:
+            raise NotFound("cursor", after)
         ordered = ordered[place + 1 :]
     return listed(ordered[:limit], len(ordered) > limit)
 

@@ -1,10 +1,19 @@
-"""How a body that a route reads by itself stands in the OpenAPI document."""
+"""How bodies and parameters that a route reads by itself stand in the OpenAPI document."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from pydantic import BaseModel
+
+# A filter written as metadata[key]=value, as often as one likes.
+METADATA: dict[str, Any] = {"type": "object", "additionalProperties": {"type": "string"}}
+
+
+def query_parameter(name: str, schema: dict[str, Any]) -> dict[str, Any]:
+    """A query parameter that a route reads by itself; an object's keys stand in brackets."""
+    bracketed = {"style": "deepObject", "explode": True} if schema.get("type") == "object" else {}
+    return {"name": name, "in": "query", "required": False, "schema": schema, **bracketed}
 
 
 def describe(shape: type[BaseModel]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from pinetune.api.context import Context, Here
 from pinetune.api.job_body import new_job
 from pinetune.api.job_view import show_checkpoint, show_event, show_job
 from pinetune.store.rows import Job
-from pinetune.wire.document import describe
+from pinetune.wire.document import METADATA, describe, query_parameter
 from pinetune.wire.errors import ApiProblem
 from pinetune.wire.jobs import CheckpointObject, CreateJob, EventObject, JobObject
 from pinetune.wire.lists import CursorList, ListOf, cursor_list
@@ -32,7 +32,7 @@ def create_job(body: Body, here: Here, who: Who) -> JobObject:
     return _show(job, here)
 
 
-@routes.get("", operation_id="listPaginatedFineTuningJobs")
+@routes.get("", operation_id="listPaginatedFineTuningJobs", openapi_extra={"parameters": [query_parameter("metadata", METADATA)]})
 def list_jobs(request: Request, here: Here, who: Who, after: str | None = None, limit: Limit = 20) -> ListOf[JobObject]:
     """Jobs of the project, newest first. `metadata[key]=value` filters; `metadata=null` finds those without any."""
     page = here.store.jobs.list(who.project, after=after, limit=limit, metadata=_metadata(request))
