@@ -338,6 +338,9 @@ def test_a_kill_during_an_evaluation_costs_no_step_and_the_evaluation_is_made_go
     assert [report.step for report in again.evals] == [6, 9, 10]
     assert [report.step for report, _ in again.steps] == [7, 8, 9, 10]
     assert state.best_step == 6
+    # Saved before the evaluation and after it, told once.
+    told = [message for message in recorder.events + again.events if message.startswith("Checkpoint")]
+    assert told == [f"Checkpoint created at step {step}" for step in (0, 3, 6, 9, 10)]
 
 
 def test_sampler_and_learner_that_disagree_stop_the_job(tmp_path: Path) -> None:

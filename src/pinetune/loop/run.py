@@ -73,7 +73,7 @@ def _train(state: LoopState, config: TrainConfig, curriculum: Curriculum, parts:
         state.seconds += time.monotonic() - began
         state.stop_reason = _reason_to_stop(state, config, curriculum, parts.recorder)
         if parts.evaluate is not None and _eval_due(state, config):
-            _checkpoint(state, curriculum, parts)  # before the longest phase: a kill during it must not cost the steps
+            _checkpoint(state, curriculum, parts, tell=False)  # before the longest phase: a kill during it must not cost the steps
             began = time.monotonic()
             _judge(state, config, parts.evaluate(state.step), parts.recorder)
             state.seconds += time.monotonic() - began
@@ -182,11 +182,12 @@ def _budget_spent(state: LoopState, config: TrainConfig) -> bool:
     return state.seconds >= config.budget_minutes * 60
 
 
-def _checkpoint(state: LoopState, curriculum: Curriculum, parts: Parts) -> None:
+def _checkpoint(state: LoopState, curriculum: Curriculum, parts: Parts, *, tell: bool = True) -> None:
     state.curriculum = curriculum.state()
     state.saved_at = state.seconds
     parts.checkpoints.save(state)
-    parts.recorder.event("info", f"Checkpoint created at step {state.step}", {"step": state.step})
+    if tell:
+        parts.recorder.event("info", f"Checkpoint created at step {state.step}", {"step": state.step})
 
 
 def _finish(state: LoopState, parts: Parts) -> None:
