@@ -176,6 +176,18 @@ def test_rows_of_a_file_are_checked_with_line_numbers(lenient: OpenAI, client: O
     assert "bad.jsonl:3: item: missing" in done[1].error.message
 
 
+@pytest.mark.parametrize("line", [b"not json", b"{}", b'{"item": 7}', b"\xff\x00\x1b[2J", b"[" * 200])
+def test_ten_thousand_rows_of_garbage(lenient: OpenAI, service: Service, work: Callable[[], None], line: bytes) -> None:
+    made = new_eval(lenient, EXACT)
+    file = lenient.files.create(file=("my rows.jsonl", (line + b"\n") * 10_000), purpose="evals")
+    run = lenient.evals.runs.create(made.id, data_source={"type": "jsonl", "source": {"type": "file_id", "id": file.id}})
+    work()
+    done = lenient.evals.runs.retrieve(run.id, eval_id=made.id)
+    assert (done.status, done.result_counts.total, done.error.code) == ("failed", 0, "invalid_run")
+    assert done.error.message.startswith("my rows.jsonl:1: ") and len(done.error.message) <= 4000
+    assert str(service.settings.home) not in done.error.message and "\x1b" not in done.error.message
+
+
 def test_evals_are_listed_updated_and_deleted(client: OpenAI, lenient: OpenAI, http: httpx.Client) -> None:
     made = [new_eval(client, EXACT, name=f"list {i}") for i in range(3)]
     ids = [item.id for item in lenient.evals.list(limit=100)]

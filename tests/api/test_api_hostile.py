@@ -132,6 +132,10 @@ def test_another_project_s_file_is_nowhere_to_be_had(locked: Locked) -> None:
         test_file = http.post("/fine_tuning/jobs", json=job_body(mine, pinetune={"test_file": locked.file}))
         locked.refused(test_file, 400, "file_not_found")
         assert locked.file not in http.get("/files").text
+        locked.refused(http.post("/pinetune/preflight", json=job_body(locked.file)), 400, "file_not_found")
+        made = http.post("/evals", json={"data_source_config": {"type": "custom", "item_schema": {}}, "testing_criteria": [GRADER]}).json()
+        rows = {"type": "jsonl", "source": {"type": "file_id", "id": locked.file}}
+        locked.refused(http.post(f"/evals/{made['id']}/runs", json={"data_source": rows}), 400)
         part = http.post("/uploads", json={"filename": "a.jsonl", "purpose": "fine-tune", "bytes": 2, "mime_type": "text/jsonl"}).json()
         locked.refused(http.post(f"/uploads/{part['id']}/complete", json={"part_ids": [locked.file]}), 400)
 

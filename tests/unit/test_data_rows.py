@@ -52,6 +52,18 @@ def test_crlf_gzip_and_blank_lines_at_the_end_are_fine(tmp_path: Path) -> None:
     assert [row.line for row in read_rows(path)] == [1, 2]
 
 
+def test_what_gzip_unpacks_to_has_an_end_and_a_billion_blank_lines_are_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jsonl, "MAX_UNPACKED_BYTES", 1 << 30)
+    path = tmp_path / "train.jsonl"
+    path.write_bytes(gzip.compress(f"{GOOD}\n".encode()) + gzip.compress(b"\n" * 5000) + gzip.compress(f"{GOOD}\n".encode()))
+    told = complaints_of(path)
+    assert told[0] == ":2: blank line; delete it" and told[-1] == ": ... and 1 more"  # the first 21 stand for all
+    monkeypatch.setattr(jsonl, "MAX_UNPACKED_BYTES", 100)
+    assert complaints_of(path) == [":26: unpacked, the file has more than 0 GiB. Reading stops here"]
+    path.write_bytes(gzip.decompress(path.read_bytes()))
+    assert len(complaints_of(path)) == 21  # a file that is as long as it looks is read to its end
+
+
 def test_text_parts_become_one_string_for_the_template(tmp_path: Path) -> None:
     path = tmp_path / "train.jsonl"
     parts = [{"type": "text", "text": "2+"}, {"type": "text", "text": "2?"}]

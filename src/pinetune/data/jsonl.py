@@ -21,6 +21,7 @@ from typing import Any
 from pinetune.errors import DataError
 
 MAX_LINE_BYTES = 16 << 20  # a row holds at most a few hundred thousand tokens; more is another kind of file
+MAX_UNPACKED_BYTES = 8 << 30  # of a gzip file: a thousandth of that on the disk, and it would be read for hours
 MAX_DEPTH = 100  # far above any real row, far below Python's own recursion limit, so later code may recurse freely
 MAX_COMPLAINTS = 20
 MAX_FIELD_CHARS = 200
@@ -65,11 +66,12 @@ def read_objects(path: str | Path, complaints: Complaints, max_rows: int | None 
     Blank lines at the end are allowed, and so are CRLF line ends and gzip (known by its content, not its name).
     """
     parser = _Parser()
-    blank: list[int] = []
+    blank: list[int] = []  # the first of them; there may be billions
     rows = 0
     for line, offset, raw in _read_lines(path, complaints):
         if not raw.strip():
-            blank.append(line)
+            if len(blank) <= MAX_COMPLAINTS:
+                blank.append(line)
             continue
         for number in blank:
             complaints.add(number, "", "blank line; delete it")
@@ -138,10 +140,13 @@ def _read_lines(path: str | Path, complaints: Complaints) -> Iterator[tuple[int,
     """Yield (line number, byte offset, bytes without the line end); memory is bounded by one line."""
     try:
         with _open(Path(path), complaints) as file:
-            offset = 0
+            packed, offset = isinstance(file, gzip.GzipFile), 0
             for line in range(1, 1 << 62):
                 raw = file.readline(MAX_LINE_BYTES + 1)
                 if not raw:
+                    return
+                if packed and offset > MAX_UNPACKED_BYTES:
+                    complaints.add(line, "", f"unpacked, the file has more than {MAX_UNPACKED_BYTES >> 30} GiB. Reading stops here")
                     return
                 if len(raw) > MAX_LINE_BYTES:
                     what = f"the line is longer than {MAX_LINE_BYTES >> 20} MiB; is this JSONL, one row per line?"
