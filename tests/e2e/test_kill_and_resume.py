@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -15,6 +16,8 @@ from typing import Any
 import pytest
 
 STEPS = 8
+PATIENCE = 600  # seconds for anything: a busy machine must not decide what passes
+pytestmark = pytest.mark.timeout(2 * PATIENCE)
 GRADER = "def grade(sample, item):\n    return min(1.0, len(sample['output_text']) / 40)\n"
 
 
@@ -48,7 +51,7 @@ def command(job: Path, out: Path) -> list[str]:
 
 
 def finish(job: Path, out: Path) -> None:
-    done = subprocess.run(command(job, out), capture_output=True, text=True, timeout=240, check=False)
+    done = subprocess.run(command(job, out), capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -77,11 +80,12 @@ def kill_at(job: Path, out: Path, step: int, delay: float) -> None:
     """Start the job, wait for `step` to be recorded, then SIGKILL its whole process group after `delay` seconds."""
     with (out.parent / "killed.log").open("ab") as log:
         process = subprocess.Popen(command(job, out), stdout=log, stderr=log, start_new_session=True)
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + PATIENCE
         while step not in steps_seen(out) and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.01)
         time.sleep(delay)
-        os.killpg(process.pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # on a busy machine the job may be faster than this look at it
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
 
@@ -112,11 +116,11 @@ def test_the_same_job_runs_once_at_a_time(tmp_path: Path) -> None:
     from pinetune.runs.lock import locked
 
     job, out = write_job(tmp_path, save_tiny(tmp_path / "tiny")), tmp_path / "run"
-    stopped = subprocess.run([*command(job, out), "--dry-run"], capture_output=True, text=True, timeout=60, check=False)
+    stopped = subprocess.run([*command(job, out), "--dry-run"], capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert stopped.returncode == 0 and not out.exists()
     finish(job, out)
     with locked(out):
-        again = subprocess.run(command(job, out), capture_output=True, text=True, timeout=60, check=False)
+        again = subprocess.run(command(job, out), capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert again.returncode == 2
     assert again.stderr.count("\n") == 1 and "another process is running this job" in again.stderr
     finish(job, out)
@@ -132,7 +136,7 @@ def test_a_polite_stop_writes_a_checkpoint_and_the_same_command_goes_on(tmp_path
     while 1 not in steps_seen(out) and process.poll() is None:
         time.sleep(0.01)
     process.send_signal(number)
-    said = process.communicate(timeout=60)[0]
+    said = process.communicate(timeout=PATIENCE)[0]
     assert process.returncode == 130, said
     assert "The same command goes on from there" in said
     stopped_at = max(steps_seen(out))
@@ -144,6 +148,8 @@ def test_a_polite_stop_writes_a_checkpoint_and_the_same_command_goes_on(tmp_path
 
 
 def test_a_job_killed_while_it_began_can_begin_again(tmp_path: Path) -> None:
+    from tiny_models import save_tiny
+
     from pinetune.loop.job import open_run, prepare
 
     job = write_job(tmp_path, save_tiny(tmp_path / "tiny"))

@@ -17,6 +17,7 @@ from sqlalchemy import text
 from pinetune.errors import StoreError
 from pinetune.settings import Settings
 from pinetune.store import Store, migrate
+from pinetune.store.database import Database
 from pinetune.store.schema import VERSION, Base
 
 
@@ -42,7 +43,7 @@ def test_programs_that_start_together_migrate_once(tmp_path: Path) -> None:
 
     def start() -> None:
         gate.wait()
-        opened.append(Store.open(Settings.read({}, home=tmp_path)))
+        opened.append(Store.open(Settings.read({}, home=tmp_path, busy_seconds=120)))  # each waits for the one that migrates
 
     threads = [threading.Thread(target=start) for _ in range(4)]
     for thread in threads:
@@ -76,6 +77,24 @@ Store.open(Settings.read({}, home=sys.argv[1]))
     found.close()
     with Store.open(Settings.read({}, home=tmp_path)) as store:
         assert store.jobs.counts() == {}
+
+
+def test_a_database_of_the_first_schema_keeps_its_jobs(tmp_path: Path) -> None:
+    from alembic import command
+
+    settings = Settings.read({}, home=tmp_path)
+    database = Database(settings.database_url)
+    old = {
+        "id": "ftjob-old", "created_at": 1.0, "updated_at": 1.0, "project": "proj_default", "status": "running", "model": "m",
+        "method": "reinforcement", "body": {}, "training_file": "file-1", "seed": 1, "tuned_name": "ft:m", "result_files": [],
+    }  # fmt: skip
+    with database.write() as connection:
+        command.upgrade(migrate.config(connection), "0001")
+        connection.execute(Base.metadata.tables["jobs"].insert().values(old))
+    database.close()
+    with Store.open(settings) as store:
+        job = store.jobs.get("ftjob-old")
+        assert (job.status, job.training_file, job.snapshot) == ("running", "file-1", None)
 
 
 def test_a_new_home_is_its_owner_s_alone(tmp_path: Path) -> None:

@@ -15,16 +15,16 @@ from pinetune.settings import Settings
 from pinetune.store import Job, Store
 from tests.worker.conftest import messages, new_job, wait_for, wait_until
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(2000)]
 WORKER = """
 import sys, threading
 from pinetune.settings import Settings
 from pinetune.worker.run import Pace, run_worker
-name, home, database, files = sys.argv[1:]
+name, home, database, files, lease = sys.argv[1:]
 settings = Settings.read({}, home=home, database_url=database, files_url=files, busy_seconds=30)
-run_worker(settings, threading.Event(), name=name, pace=Pace(lease=5.0, idle=0.05))
+run_worker(settings, threading.Event(), name=name, pace=Pace(lease=float(lease), idle=0.05))
 """
-PATIENCE = 400  # seconds: each worker's child imports torch
+PATIENCE = 800  # seconds: each worker's child imports torch
 
 
 @pytest.fixture
@@ -38,13 +38,13 @@ def real(settings: Settings, tmp_path: Path) -> Iterator[Store]:
 
 
 @pytest.fixture
-def start(settings: Settings, tmp_path: Path) -> Iterator[Callable[[str], subprocess.Popen[bytes]]]:
+def start(settings: Settings, tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
     """Start a worker by name; its home is the folder of that name."""
     started = []
 
-    def begin(name: str) -> subprocess.Popen[bytes]:
+    def begin(name: str, lease: float = 60.0) -> subprocess.Popen[bytes]:
         (tmp_path / name).mkdir()
-        command = [sys.executable, "-c", WORKER, name, str(tmp_path / name), settings.database_url, settings.files_url]
+        command = [sys.executable, "-c", WORKER, name, str(tmp_path / name), settings.database_url, settings.files_url, str(lease)]
         started.append(subprocess.Popen(command))
         return started[-1]
 
@@ -70,10 +70,10 @@ def test_no_job_is_run_twice(real: Store, start: Callable[[str], object], tmp_pa
 
 
 def test_what_a_vanished_worker_left_the_other_finishes_from_its_last_checkpoint(
-    real: Store, start: Callable[[str], subprocess.Popen[bytes]], tmp_path: Path
+    real: Store, start: Callable[..., subprocess.Popen[bytes]], tmp_path: Path
 ) -> None:
     whole, job = new_job(real, own={"steps": 40}), new_job(real, own={"steps": 40})
-    first = start("a")
+    first = start("a", lease=15.0)  # so long must it be missed, and so long may it be slow
     wait_until(lambda: any(said.startswith("Step 4/40") for said in messages(real, job)), PATIENCE)
     snapshot = wait_until(lambda: real.jobs.get(job.id).snapshot, PATIENCE)
     first.kill()

@@ -58,7 +58,7 @@ time.sleep(60)
     supervisor = Supervisor([Program("polite", python(polite), {}), Program("deaf", python(deaf), {})])
     supervisor.start()
     wait_until(lambda: (tmp_path / "ready").exists() and (tmp_path / "deaf").exists())
-    supervisor.stop(3)
+    supervisor.stop(8)
     assert said.read_text() == "bye"
     assert [program.process.returncode for program in supervisor.programs if program.process] == [0, -9]
 

@@ -13,6 +13,7 @@ import pytest
 
 from pinetune.settings import Settings
 from pinetune.store import DEFAULT_PROJECT, Job, NewJob, Store
+from pinetune.worker.folder import JobFolder
 
 GRADER = {
     "type": "text_similarity", "name": "like", "evaluation_metric": "fuzzy_match",
@@ -28,6 +29,7 @@ OWN = {
     "early_stopping": False,
     "lora": "off",
 }
+PATIENCE = 600.0  # seconds for anything: a busy machine must not decide what passes
 HYPERPARAMETERS = {"batch_size": 2, "eval_interval": 2, "eval_samples": 1}
 
 
@@ -81,7 +83,7 @@ def working(settings: Settings) -> Iterator[Callable[..., threading.Event]]:
 
     def start(**options: Any) -> threading.Event:
         stopping = threading.Event()
-        given = {"pace": Pace(lease=10.0, idle=0.05, grace=30.0), **options}
+        given = {"pace": Pace(lease=60.0, idle=0.05, grace=30.0), **options}
         thread = threading.Thread(target=run_worker, args=(settings, stopping), kwargs=given)
         thread.start()
         started.append((stopping, thread))
@@ -91,14 +93,14 @@ def working(settings: Settings) -> Iterator[Callable[..., threading.Event]]:
     for stopping, _ in started:
         stopping.set()
     for _, thread in started:
-        thread.join(60)
+        thread.join(PATIENCE)
 
 
-def wait_for(store: Store, job: Job, *states: str, seconds: float = 120) -> Job:
+def wait_for(store: Store, job: Job, *states: str, seconds: float = PATIENCE) -> Job:
     return wait_until(lambda: found if (found := store.jobs.get(job.id)).status in states else None, seconds)
 
 
-def wait_until(look: Callable[[], Any], seconds: float = 120) -> Any:
+def wait_until(look: Callable[[], Any], seconds: float = PATIENCE) -> Any:
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         found = look()
@@ -106,6 +108,19 @@ def wait_until(look: Callable[[], Any], seconds: float = 120) -> Any:
             return found
         time.sleep(0.05)
     raise AssertionError("waited in vain")
+
+
+def child_of(settings: Settings, job: Job) -> int:
+    """The process that works in the job's folder."""
+    folder = str(JobFolder.of(settings.home, job.id).path)
+    for entry in Path("/proc").iterdir():
+        try:
+            words = (entry / "cmdline").read_bytes().decode().split("\0")
+        except (OSError, ValueError):
+            continue
+        if "pinetune.worker.child" in words and folder in words:
+            return int(entry.name)
+    return 0
 
 
 def messages(store: Store, job: Job) -> list[str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import messages, new_job, wait_until
+from conftest import child_of, messages, new_job, wait_until
 from tiny_models import save_tiny
 
 from pinetune.errors import StoreError
@@ -18,7 +18,7 @@ from pinetune.settings import Settings
 from pinetune.store import Job, Store
 from pinetune.worker.run import Pace, run_worker  # noqa: F401  (imported here, before the disk is full)
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
 
 def steps_told(store: Store, job: Job) -> list[str]:
@@ -28,13 +28,13 @@ def steps_told(store: Store, job: Job) -> list[str]:
 def test_a_locked_database_only_delays(store: Store, settings: Settings, tiny: str, working: Callable[..., Any]) -> None:
     job = new_job(store, own={"steps": 12})
     working(pace=Pace(lease=60, idle=0.05, grace=30))
-    wait_until(lambda: store.jobs.get(job.id).step >= 2, 240)
+    wait_until(lambda: store.jobs.get(job.id).step >= 2)
     lock = sqlite3.connect(settings.home / "pinetune.db", isolation_level=None)
     lock.execute("BEGIN IMMEDIATE")
     time.sleep(settings.busy_seconds + 2)  # longer than a writer waits: it is told "locked"
     lock.execute("ROLLBACK")
     lock.close()
-    wait_until(lambda: store.jobs.get(job.id).is_final, 240)
+    wait_until(lambda: store.jobs.get(job.id).is_final)
     assert store.jobs.get(job.id).status == "succeeded"
     assert steps_told(store, job) == [f"Step {n}/12" for n in range(13)]
 
@@ -58,17 +58,15 @@ def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
     return Settings.read({}, home=home, busy_seconds=3)
 
 
-def fill(disk: Path) -> Path:
-    """To the last byte."""
-    filler = disk / "filler"
-    with filler.open("wb", buffering=0) as file:
-        for size in (1 << 20, 4096, 1):
-            try:
-                while file.write(b"x" * size) == size:
-                    pass
-            except OSError:
-                continue
-    return filler
+def fill(filler: Any) -> bool:
+    """To the last byte, also of what was given free since last time."""
+    for size in (1 << 20, 4096, 1):
+        try:
+            while filler.write(b"x" * size) == size:
+                pass
+        except OSError:
+            continue
+    return True
 
 
 def test_a_full_disk_pauses_and_nothing_is_lost(
@@ -77,11 +75,12 @@ def test_a_full_disk_pauses_and_nothing_is_lost(
     store.models.register("tiny", str(save_tiny(tmp_path / "tiny")))
     job = new_job(store, own={"steps": 16})
     working(pace=Pace(lease=8, idle=0.2, grace=30))
-    wait_until(lambda: store.jobs.get(job.id).step >= 3, 240)
+    wait_until(lambda: store.jobs.get(job.id).step >= 3)
     before = store.events.since(job.id, 0)
-    filler = fill(small_disk)
-    time.sleep(12)  # the child's writes fail, the worker's too, and the lease runs out
-    filler.unlink()
+    with (small_disk / "filler").open("wb", buffering=0) as filler:
+        # The child's write fails, or the lease is lost first, as nothing renews it; either way the child ends.
+        wait_until(lambda: fill(filler) and not child_of(settings, job))
+    (small_disk / "filler").unlink()
 
     def ended() -> bool:
         try:
@@ -92,7 +91,7 @@ def test_a_full_disk_pauses_and_nothing_is_lost(
             return False
         return now.is_final
 
-    wait_until(ended, 300)
+    wait_until(ended)
     assert store.jobs.get(job.id).status == "succeeded", store.jobs.get(job.id).error
     assert store.events.since(job.id, 0)[: len(before)] == before
     assert steps_told(store, job) == [f"Step {n}/16" for n in range(17)]

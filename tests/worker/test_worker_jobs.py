@@ -11,7 +11,7 @@ from conftest import messages, new_job, rows, wait_for
 
 from pinetune.store import Store
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
 
 def test_a_job_goes_from_upload_to_model(store: Store, tiny: str, working: Callable[..., object]) -> None:

@@ -11,7 +11,7 @@ from judge_server import JudgeServer, says, verdict
 
 from pinetune.store import Store
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 JUDGE = {
     "type": "score_model",
     "name": "judge",
@@ -28,7 +28,7 @@ def test_a_spent_budget_pauses_the_job(
         monkeypatch.setenv("PINETUNE_JUDGE_CACHE", str(tmp_path / "judges.sqlite"))
         job = new_job(store, grader=JUDGE, own={"judge_budget_tokens": 15 * 15, "judge_concurrency": 1, "steps": 40})
         working()
-        paused = wait_for(store, job, "paused", "failed", "succeeded", seconds=240)
+        paused = wait_for(store, job, "paused", "failed", "succeeded")
         assert paused.status == "paused" and paused.error is None
         said = messages(store, job)[-1]
         assert said.startswith("Paused: ") and "raise judge_budget_tokens" in said and "The same command" not in said
@@ -37,5 +37,5 @@ def test_a_spent_budget_pauses_the_job(
         assert paused.step == 0 or (newest is not None and newest.step == paused.step)
         store.jobs.set_options(job.id, {"judge_budget_tokens": 15 * 40})
         store.jobs.resume(job.id)
-        again = wait_for(store, job, "paused", "failed", "succeeded", seconds=240)
+        again = wait_for(store, job, "paused", "failed", "succeeded")
         assert (again.status, server.count) == ("paused", 40)  # of the whole job's: what was spent before counts

@@ -9,13 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import messages, new_job, wait_for, wait_until
+from conftest import child_of, messages, new_job, wait_for, wait_until
 
 from pinetune.settings import Settings
 from pinetune.store import Job, Store
-from pinetune.worker.folder import JobFolder
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 LONG = {"steps": 12}
 
 
@@ -25,19 +24,6 @@ def steps_told(store: Store, job: Job) -> list[str]:
     return [m.split(" ,")[0] for m in trained]
 
 
-def child_of(settings: Settings, job: Job) -> int:
-    """The process that works in the job's folder."""
-    folder = str(JobFolder.of(settings.home, job.id).path)
-    for entry in Path("/proc").iterdir():
-        try:
-            words = (entry / "cmdline").read_bytes().decode().split("\0")
-        except (OSError, ValueError):
-            continue
-        if "pinetune.worker.child" in words and folder in words:
-            return int(entry.name)
-    return 0
-
-
 def weights(store: Store, name: str) -> bytes:
     return (store.folders.path(store.models.resolve(name).location) / "model.safetensors").read_bytes()
 
@@ -45,7 +31,7 @@ def weights(store: Store, name: str) -> bytes:
 def test_a_paused_job_can_be_asked_and_goes_on_to_the_same_end(store: Store, tiny: str, working: Callable[..., object]) -> None:
     whole, job = new_job(store, own=LONG), new_job(store, own=LONG)
     working()
-    wait_until(lambda: store.jobs.get(job.id).step >= 2, 240)
+    wait_until(lambda: store.jobs.get(job.id).step >= 2)
     store.jobs.request_pause(job.id)
     paused = wait_for(store, job, "paused", "succeeded")
     assert paused.status == "paused" and not paused.pause_requested and paused.worker is None
@@ -54,7 +40,7 @@ def test_a_paused_job_can_be_asked_and_goes_on_to_the_same_end(store: Store, tin
     assert newest is not None and newest.step == paused.step < 12
     assert weights(store, newest.model)
     store.jobs.resume(job.id)
-    done = wait_for(store, job, "succeeded", "failed", seconds=240)
+    done = wait_for(store, job, "succeeded", "failed")
     assert done.error is None
     assert steps_told(store, job) == [f"Step {n}/12" for n in range(13)]
     first = store.jobs.get(whole.id)
@@ -68,12 +54,12 @@ def test_a_killed_child_goes_on_and_a_cancelled_one_ends(
 ) -> None:
     job = new_job(store, own={**LONG, "steps": 200})
     working()
-    wait_until(lambda: store.jobs.get(job.id).step >= 3, 240)
+    wait_until(lambda: store.jobs.get(job.id).step >= 3)
     pid = child_of(settings, job)
     os.kill(pid, signal.SIGKILL)
     wait_until(lambda: any(m.startswith("The job's process was killed (SIGKILL") for m in messages(store, job)))
     reached = store.jobs.get(job.id).step
-    wait_until(lambda: store.jobs.get(job.id).step >= reached + 2, 240)
+    wait_until(lambda: store.jobs.get(job.id).step >= reached + 2)
     assert steps_told(store, job) == [f"Step {n}/200" for n in range(len(steps_told(store, job)))]
     again = child_of(settings, job)
     store.jobs.cancel(job.id)
@@ -90,22 +76,22 @@ def test_a_child_killed_while_it_checks_the_job_is_started_again(
 ) -> None:
     job = new_job(store)
     working()
-    first = wait_until(lambda: child_of(settings, job), 240)
+    first = wait_until(lambda: child_of(settings, job))
     os.kill(first, signal.SIGKILL)
-    assert wait_for(store, job, "running", "failed", seconds=240).error is None
+    assert wait_for(store, job, "running", "failed").error is None
     store.jobs.cancel(job.id)
 
 
 def test_a_worker_told_to_end_gives_its_job_back(store: Store, tiny: str, working: Callable[..., threading.Event]) -> None:
     job = new_job(store, own=LONG)
     stopping = working()
-    wait_until(lambda: store.jobs.get(job.id).step >= 2, 240)
+    wait_until(lambda: store.jobs.get(job.id).step >= 2)
     stopping.set()
     back = wait_for(store, job, "queued")
     assert back.worker is None and back.attempts == 0
     assert messages(store, job)[-1] == "The worker stopped, moving job to queued state"
     working()
-    assert wait_for(store, job, "succeeded", "failed", seconds=240).error is None
+    assert wait_for(store, job, "succeeded", "failed").error is None
     assert steps_told(store, job) == [f"Step {n}/12" for n in range(13)]
 
 
@@ -114,12 +100,12 @@ def test_beside_a_running_job_others_are_checked_queued_and_cancelled(
 ) -> None:
     long = new_job(store, own={**LONG, "steps": 2000})
     working()
-    wait_until(lambda: store.jobs.get(long.id).step >= 1, 240)
+    wait_until(lambda: store.jobs.get(long.id).step >= 1)
     bad, good = new_job(store, valid=b'{"messages": 3}\n'), new_job(store)
-    failed = wait_for(store, bad, "failed", "queued", seconds=240)
+    failed = wait_for(store, bad, "failed", "queued")
     assert failed.error is not None and failed.error["code"] == "invalid_validation_file"
     assert failed.error["message"].startswith("my valid.jsonl:1: messages: a number")
-    wait_for(store, good, "queued", seconds=240)
+    wait_for(store, good, "queued")
     assert store.jobs.get(long.id).status == "running"
     assert store.jobs.cancel(good.id).status == "cancelled"
     pid = child_of(settings, long)

@@ -13,7 +13,7 @@ from conftest import messages, wait_for
 
 from pinetune.store import DEFAULT_PROJECT, Job, NewJob, Store
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 OWN = {"threads": 1, "lora": "off", "learning_rate": 3e-3}
 
 
