@@ -1,4 +1,4 @@
-"""A locked database and a full disk: the job waits or pauses, says why, and nothing is lost."""
+"""A locked database, a server that is away, a full disk: the job waits or pauses, says why, and nothing is lost."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from conftest import child_of, messages, new_job, wait_until
+from postgres_server import PostgresServer
 from tiny_models import save_tiny
 
 from pinetune.errors import StoreError
@@ -55,7 +56,15 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
     on_small_disk = "small_disk" in request.fixturenames
     home = request.getfixturevalue("small_disk") / "home" if on_small_disk else tmp_path / "home"
-    return Settings.read({}, home=home, busy_seconds=3)
+    url = request.getfixturevalue("postgres").url if "postgres" in request.fixturenames else None
+    return Settings.read({}, home=home, database_url=url, busy_seconds=3)
+
+
+@pytest.fixture
+def postgres() -> Iterator[PostgresServer]:
+    pytest.importorskip("psycopg")
+    with PostgresServer() as server:
+        yield server
 
 
 def fill(filler: Any) -> bool:
@@ -97,3 +106,20 @@ def test_a_full_disk_pauses_and_nothing_is_lost(
     assert steps_told(store, job) == [f"Step {n}/16" for n in range(17)]
     told = messages(store, job)
     assert any("disk" in m and "full" in m for m in told) or any(m.startswith("The worker stopped reporting") for m in told)
+
+
+def test_a_database_server_that_is_away_for_longer_than_a_lease(
+    postgres: PostgresServer, store: Store, settings: Settings, tiny: str, working: Callable[..., Any]
+) -> None:
+    job = new_job(store, own={"steps": 16})
+    working(pace=Pace(lease=8, idle=0.2, grace=30))
+    wait_until(lambda: store.jobs.get(job.id).step >= 3)
+    before = store.events.since(job.id, 0)
+    postgres.stop()
+    wait_until(lambda: not child_of(settings, job))  # another worker, which still reaches the server, may hold the job by now
+    postgres.start()
+    wait_until(lambda: store.jobs.get(job.id).is_final)
+    assert store.jobs.get(job.id).error is None
+    assert store.events.since(job.id, 0)[: len(before)] == before
+    assert steps_told(store, job) == [f"Step {n}/16" for n in range(17)]
+    assert "The worker stopped reporting, moving job to queued state" in messages(store, job)
