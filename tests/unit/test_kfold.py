@@ -11,9 +11,11 @@ import pytest
 from tiny_models import save_tiny
 
 from pinetune.data.rows import load_rows
-from pinetune.errors import DataError, JobError
+from pinetune.errors import DataError, JobError, ModelError
+from pinetune.loop.job import job_identity
 from pinetune.loop.kfold import run_folds
 from pinetune.runs.folder import RunFolder
+from pinetune.runs.provenance import json_sha256
 from pinetune.runs.recorder import FolderRecorder
 
 WORDS = ["apple", "bread", "chair", "dream", "eagle", "flame"]
@@ -54,6 +56,36 @@ def test_each_row_is_judged_once_by_a_model_that_did_not_see_its_answer(tmp_path
     opened.clear()
     assert run_folds(job(tmp_path), tmp_path, tmp_path / "out", 3, open_recorder) == report
     assert opened == []
+
+
+def test_folds_of_another_deal_are_not_pooled_with_new_ones(tmp_path: Path) -> None:
+    body = job(tmp_path)
+    (tmp_path / "out").mkdir()
+    rows = [dict(row.item) for name in ("train", "valid") for row in load_rows(tmp_path / f"{name}.jsonl")]
+    begun = job_identity(body, {"rows": json_sha256(rows), "k": 3})
+    (tmp_path / "out/recipe.json").write_text(json.dumps({"k": 3, "rows": 12, "sha256": begun}))
+    for changed, k in ((body, 4), ({**body, "seed": 7}, 3)):
+        with pytest.raises(JobError, match="out holds folds of another job, other rows or another -k; choose another --out"):
+            run_folds(changed, tmp_path, tmp_path / "out", k, lambda _: pytest.fail("no fold may run"))
+    with pytest.raises(ModelError, match="tiny"):  # the same deal gets as far as the model, which is not there
+        run_folds(body, tmp_path, tmp_path / "out", 3, lambda _: pytest.fail("no fold may run"))
+
+
+def test_labels_that_must_recur_are_dealt_by_prompt(tmp_path: Path) -> None:
+    rows = [{"messages": [{"role": "user", "content": f"Is {i // 2} even?"}], "answer": "yes" if i % 4 < 2 else "no"} for i in range(12)]
+    body = job(tmp_path)
+    (tmp_path / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "valid.jsonl").write_text("")
+    del body["validation_file"]
+    with pytest.raises(DataError, match="2 different answers"):
+        run_folds(body, tmp_path, tmp_path / "out", 3, lambda _: pytest.fail("no fold may run"))
+    body["pinetune"]["allow_answer_overlap"] = True
+    with pytest.raises(ModelError, match="tiny"):
+        run_folds(body, tmp_path, tmp_path / "out", 3, lambda _: pytest.fail("no fold may run"))
+    parts = {name: load_rows(tmp_path / f"out/fold-1-data/{name}.jsonl") for name in ("train", "valid", "test")}
+    prompts = [{row.messages[0]["content"] for row in of_part} for of_part in parts.values()]
+    assert [len(of_part) for of_part in parts.values()] == [4, 4, 4]
+    assert [len(of_part) for of_part in prompts] == [2, 2, 2] and len(set.union(*prompts)) == 6  # a prompt's two rows lie together
 
 
 def test_too_few_folds_or_answers_are_refused(tmp_path: Path) -> None:

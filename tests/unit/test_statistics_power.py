@@ -149,6 +149,15 @@ def test_folds_do_not_depend_on_the_order_of_the_rows() -> None:
     assert forth != {frozenset(str(r.item["answer"]) for r in fold.held_out) for fold in make_folds(rows, 4, seed=2)}
 
 
+def test_answers_that_must_recur_are_dealt_by_prompt() -> None:
+    rows = rows_of(*["yes", "no"] * 6)
+    twins = [Row(12 + row.index, row.messages, {"answer": "yes"}, line=13 + row.index) for row in rows[:4]]
+    folds = make_folds([*rows, *twins], 4, by_answer=False)
+    held = [{row.messages[0]["content"] for row in fold.held_out} for fold in folds]
+    assert sorted(prompt for of_fold in held for prompt in of_fold) == sorted(f"q{i}" for i in range(12))  # none in two folds
+    assert [len(fold.held_out) for fold in folds] == [4, 4, 4, 4]
+
+
 def test_too_many_folds_are_refused_with_the_number_that_works() -> None:
     with pytest.raises(DataError, match=r"rows.jsonl: 2 different answers \(answer\) cannot make 3 folds"):
         make_folds(rows_of("a", "b", "a"), 3, file="rows.jsonl")

@@ -1,4 +1,4 @@
-"""A row's answer: in which field it stands, and when two answers are the same.
+"""A row's answer: in which field it stands, and when two answers, or two prompts, are the same.
 
 Shared by the leakage check, the splitter and the skew figures, so that they agree on what "the same answer" means.
 """
@@ -72,6 +72,15 @@ def normalise(value: Any) -> str:
     return json.dumps(value)
 
 
+def prompt_key(messages: Iterable[Mapping[str, Any]]) -> str:
+    """One spelling for one prompt: who says what, in order; names, ids and layout do not count.
+
+    >>> prompt_key([{"role": "user", "content": " Hi "}]) == prompt_key([{"role": "user", "content": "hi", "name": "Eve"}])
+    True
+    """
+    return normalise([[message.get("role"), message.get("content")] for message in messages])
+
+
 def answer_keys(value: Any) -> frozenset[str]:
     """The answers a field accepts: one, or each element of a list (also of a list written as a JSON string).
 
@@ -91,6 +100,16 @@ def answer_keys(value: Any) -> frozenset[str]:
 def as_text(value: Any) -> str:
     """An answer as a person wrote it, on one line."""
     return " ".join(value.split()) if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def right_answer(item: Mapping[str, Any], field: str | None = None) -> str | None:
+    """An item's reference answer to be shown: of `field`, else of the first usual name it has; None where it has none.
+
+    >>> right_answer({"prompt": "Which gene?", "reference_answer": "TSC2"})
+    'TSC2'
+    """
+    found = (lookup(item, name) for name in (ANSWER_FIELDS if field is None else (field,)))
+    return next((as_text(value) for value in found if value is not None), None)
 
 
 def effective_number(sizes: Iterable[int]) -> float:

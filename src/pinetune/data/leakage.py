@@ -11,9 +11,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from pinetune.data.answers import answer_keys, as_text, find_answer_field, lookup, normalise
+from pinetune.data.answers import answer_keys, as_text, find_answer_field, lookup, normalise, prompt_key
 from pinetune.errors import DataError
 from pinetune.records import Row
 
@@ -77,13 +76,13 @@ def compare(train: Sequence[Row], valid: Sequence[Row], field: str | None) -> Ov
     for row in train:
         for key in answers_of(row):
             first_answer.setdefault(key, row)
-        prompts[normalise(_said(row))].append(row)
+        prompts[prompt_key(row.messages)].append(row)
     answer_pairs, same, leaked = [], [], []
     for row in valid:
         shared = sorted(key for key in answers_of(row) if key in first_answer)
         if shared:
             answer_pairs.append((_line(first_answer[shared[0]]), _line(row), as_text(lookup(row.item, field or ""))))
-        twins = prompts.get(normalise(_said(row)), [])
+        twins = prompts.get(prompt_key(row.messages), [])
         if twins:
             same.append((_line(twins[0]), _line(row), _excerpt(row)))
         leak = next((twin for twin in twins if field is None or answers_of(twin) & answers_of(row)), None)
@@ -151,10 +150,6 @@ def _pair_lines(pairs: Sequence[tuple[int, int, str]], train_file: str, valid_fi
 
 def _count_rows(pairs: Sequence[tuple[int, int, str]]) -> str:
     return f"{len(pairs)} row{'s' * (len(pairs) != 1)}"
-
-
-def _said(row: Row) -> list[Any]:
-    return [[message.get("role"), message.get("content")] for message in row.messages]
 
 
 def _excerpt(row: Row) -> str:

@@ -1,6 +1,6 @@
 """k-fold for few rows: each row is held out exactly once, and all rows of one answer in the same fold.
 
-folds = make_folds(rows, 5)       # five (train, held_out) pairs
+folds = make_folds(rows, 5)       # five (train, held_out) pairs; by_answer=False for labels of a closed set
 pool(reports)                     # five reports, each of its own held-out rows, as one over all rows
 """
 
@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from pinetune.data.answers import answer_keys, find_answer_field, lookup
+from pinetune.data.answers import answer_keys, find_answer_field, lookup, prompt_key
 from pinetune.errors import DataError
 from pinetune.evals.evaluate import build_report
 from pinetune.records import EvalReport, Row
@@ -25,19 +25,23 @@ class Fold:
     held_out: tuple[Row, ...]
 
 
-def make_folds(rows: Sequence[Row], k: int, field: str | None = None, seed: int = 1, file: str = "rows") -> list[Fold]:
-    """`k` folds of about equal size, no answer in two of them; rows without an answer field are dealt one by one.
+def make_folds(
+    rows: Sequence[Row], k: int, field: str | None = None, seed: int = 1, file: str = "rows", by_answer: bool = True
+) -> list[Fold]:
+    """`k` folds of about equal size, no answer in two of them; without an answer field no prompt is in two of them.
 
-    Answers are dealt largest first to the smallest fold, equal ones in the order of a hash of the seed: the same rows give the same
+    `by_answer` False: rows are dealt by their prompts although they have answers. That is right where answers must recur (labels,
+    worked-out numbers): a model that never saw a label cannot be asked for it.
+    Groups are dealt largest first to the smallest fold, equal ones in the order of a hash of the seed: the same rows give the same
     folds in whatever order they come.
-    Raises: DataError where there are fewer answers than folds, or k < 2.
+    Raises: DataError where there are fewer groups than folds, or k < 2.
     """
-    field = field or find_answer_field(rows)
-    groups = _by_answer(rows, field)
+    field = (field or find_answer_field(rows)) if by_answer else None
+    groups = _by_answer(rows, field) if field else _by_prompt(rows)
     if k < 2:
         raise DataError(f"{file}: k-fold needs at least 2 folds, not {k}")
     if len(groups) < k:
-        what = f"different answers ({field})" if field else "rows"
+        what = f"different answers ({field})" if field else "different prompts"
         raise DataError(f"{file}: {len(groups)} {what} cannot make {k} folds without sharing; ask for at most {len(groups)}")
     dealt: list[list[Row]] = [[] for _ in range(k)]
     for key in sorted(groups, key=lambda key: (-len(groups[key]), _hash(seed, key))):
@@ -62,7 +66,15 @@ def pool(reports: Sequence[EvalReport], name: str, *, answer_field: str | None =
     return build_report(0, name, numbered, answer_field, seconds, cluster_by_answer=cluster_by_answer)
 
 
-def _by_answer(rows: Sequence[Row], field: str | None) -> dict[str, list[Row]]:
+def _by_prompt(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """A prompt that occurs twice would be trained on in one fold and judged in another."""
+    groups: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        groups[prompt_key(row.messages)].append(row)
+    return dict(groups)
+
+
+def _by_answer(rows: Sequence[Row], field: str) -> dict[str, list[Row]]:
     """Rows by answer; answers that one row lists together belong together."""
     parent: dict[str, str] = {}
 
@@ -74,8 +86,7 @@ def _by_answer(rows: Sequence[Row], field: str | None) -> dict[str, list[Row]]:
 
     firsts = []
     for row in rows:
-        keys = sorted(answer_keys(lookup(row.item, field))) if field else []
-        keys = keys or [f"row {row.index}"]
+        keys = sorted(answer_keys(lookup(row.item, field))) or [f"row {row.index}"]
         for key in keys[1:]:
             parent[root(key)] = root(keys[0])
         firsts.append(keys[0])

@@ -317,8 +317,11 @@ NOT_IDENTITY_OWN = {
 
 
 def _identity(prepared: Prepared) -> str:
-    """What makes it the same job: its data and every setting that changes the result."""
-    data = {role: describe_file(path)["sha256"] for role, path in prepared.files.items()}
-    body = {k: v for k, v in prepared.raw.items() if k not in NOT_IDENTITY}
-    own = {k: v for k, v in prepared.raw.get("pinetune", {}).items() if k not in NOT_IDENTITY_OWN}
-    return json_sha256({"body": body, "pinetune": own, "data": data})
+    return job_identity(prepared.raw, {role: describe_file(path)["sha256"] for role, path in prepared.files.items()})
+
+
+def job_identity(raw: Mapping[str, Any], data: Mapping[str, Any]) -> str:
+    """What makes it the same job: its data (`data`, hashes by role) and every setting that changes the result."""
+    body = {k: v for k, v in raw.items() if k not in NOT_IDENTITY}
+    own = {k: v for k, v in raw.get("pinetune", {}).items() if k not in NOT_IDENTITY_OWN}
+    return json_sha256({"body": body, "pinetune": own, "data": dict(data)})

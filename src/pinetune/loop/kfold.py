@@ -1,8 +1,9 @@
 """`pinetune folds JOB.json`: k-fold for few rows. The recipe is judged on all rows, each by a model that did not see it.
 
-    out/fold-1 ... out/fold-k    ordinary run folders; out/folds.json
+    out/fold-1 ... out/fold-k    ordinary run folders; out/recipe.json (what was dealt), out/folds.json
 
-Fold i is the test set of run i, fold i + 1 chooses its step, the others train: no choice is made on what judges. Answers stay together.
+Fold i is the test set of run i, fold i + 1 chooses its step, the others train: no choice is made on what judges. Answers stay together,
+or, where the job allows answers to recur (`allow_answer_overlap`: labels of a closed set), prompts do.
 """
 
 from __future__ import annotations
@@ -13,17 +14,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pinetune.data.answers import find_answer_field
 from pinetune.data.rows import load_rows, write_rows
 from pinetune.errors import JobError
 from pinetune.evals.evaluate import Comparison, align, compare
 from pinetune.evals.folds import make_folds, pool
 from pinetune.loop.config import parse_job
 from pinetune.loop.finish import finish
-from pinetune.loop.job import evidence_options, open_run, prepare, run_prepared
+from pinetune.loop.job import evidence_options, job_identity, open_run, prepare, run_prepared
 from pinetune.records import EvalReport, Recorder, Row
-from pinetune.runs.files import write_json
+from pinetune.runs.files import read_json, write_json
 from pinetune.runs.folder import RunFolder
+from pinetune.runs.provenance import json_sha256
 from pinetune.wire.fine_tuning import JobBody
 
 OpenRecorder = Callable[[RunFolder], AbstractContextManager[Recorder]]
@@ -55,14 +56,15 @@ class FoldsReport:
 def run_folds(raw: Mapping[str, Any], beside: Path, out: Path, k: int, open_recorder: OpenRecorder) -> FoldsReport:
     """All rows of the job's files in `k` folds, one run each; what is finished is not done again.
 
-    Raises JobError or DataError where the rows do not allow it, Stopped where a person asked to.
+    Raises JobError or DataError where the rows do not allow it or `out` holds other folds, Stopped where a person asked to.
     """
     body = parse_job(raw)
     if k < FEWEST:
         raise JobError(f"{k} folds leave nothing to train on: one judges, one chooses the step; ask for {FEWEST} or more")
-    field = body.pinetune.answer_field
-    rows = _all_rows(body, beside)
-    folds = [list(fold.held_out) for fold in make_folds(rows, k, field or find_answer_field(rows), file=body.training_file)]
+    rows, own = _all_rows(body, beside), body.pinetune
+    made = make_folds(rows, k, own.answer_field, file=body.training_file, by_answer=not own.allow_answer_overlap)
+    folds = [list(fold.held_out) for fold in made]
+    _begin(raw, rows, out, k)
     for number in range(k):
         folder = out / f"fold-{number + 1}"
         if not (RunFolder(folder).evals / "final-tuned.json").exists():
@@ -74,6 +76,14 @@ def run_folds(raw: Mapping[str, Any], beside: Path, out: Path, k: int, open_reco
     report = FoldsReport(k, base, tuned, compare(base, tuned, **options))
     write_json(out / "folds.json", report.as_json())
     return report
+
+
+def _begin(raw: Mapping[str, Any], rows: list[Row], out: Path, k: int) -> None:
+    """Write down what is dealt, or go on with the very same: finished folds of another deal would be pooled with the new ones."""
+    file, ours = out / "recipe.json", job_identity(raw, {"rows": json_sha256([dict(row.item) for row in rows]), "k": k})
+    if file.exists() and read_json(file)["sha256"] != ours:
+        raise JobError(f"{out} holds folds of another job, other rows or another -k; choose another --out, or remove it to start anew")
+    write_json(file, {"k": k, "rows": len(rows), "sha256": ours})
 
 
 def _all_rows(body: JobBody, beside: Path) -> list[Row]:
