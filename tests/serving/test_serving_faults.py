@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
@@ -58,6 +59,24 @@ def test_text_that_is_none(ask: TestClient, path: str, body: str) -> None:
 def test_parameters_that_are_none(ask: TestClient, query: str, param: str) -> None:
     reply = ask.get(f"/chat/completions?{query}")
     assert (reply.status_code, reply.json()["error"]["param"]) == (400, param), reply.text
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "param", "said"),
+    [
+        ("/chat/completions", {"messages": [{"role": "user", "content": "hi"}], "functions": [{"name": "f"}]}, "functions", "use tools"),
+        ("/chat/completions", {"messages": [{"role": "user", "content": "hi"}], "audio": {}}, "audio", "read and write text"),
+        ("/responses", {"input": "hi", "conversation": "conv_1"}, "conversation", "use previous_response_id"),
+    ],
+)
+def test_what_only_the_hosted_product_has_is_told_apart_from_a_misspelling(
+    ask: TestClient, path: str, body: dict[str, Any], param: str, said: str
+) -> None:
+    error = ask.post(path, json={"model": "pinetune-mini", **body}).json()["error"]
+    assert (error["param"], error["code"]) == (param, "unsupported_parameter")
+    assert error["message"].startswith(f"{param}: is not supported here; ") and said in error["message"]
+    accepted = ask.post(path, json={"model": "nobody", **body, param: None}).json()["error"]
+    assert accepted["code"] == "model_not_found"  # null is as if it were left out
 
 
 @pytest.mark.parametrize("path", ["/nothing", "/models/a%0Ab"])

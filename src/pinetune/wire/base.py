@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 from typing import Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic_core import PydanticCustomError
 
 Auto = Literal["auto"]
 
@@ -14,6 +15,16 @@ class Wire(BaseModel):
     """A request shape: unknown keys are refused, as the hosted API refuses them."""
 
     model_config = ConfigDict(extra="forbid")
+
+
+def absent(instead: str) -> BeforeValidator:
+    """For a parameter of the hosted API that is not here: null is as if it were left out, anything else is told what to do instead."""
+
+    def refuse(value: Any) -> None:
+        if value is not None:
+            raise PydanticCustomError("unsupported_parameter", "is not supported here; {instead}", {"instead": instead})
+
+    return BeforeValidator(refuse)
 
 
 def complaints(error: ValidationError, shape: type[BaseModel]) -> list[tuple[str, str]]:
@@ -38,6 +49,8 @@ def _said(fault: Any) -> str:
         return f"has too few entries: {fault['ctx']['actual_length']}; it needs at least {fault['ctx']['min_length']}"
     if fault["type"] == "literal_error":
         return f"must be {fault['ctx']['expected']}, not {brief(fault['input'])}"
+    if fault["type"] == "unsupported_parameter":
+        return str(fault["msg"])
     message = fault["msg"][0].lower() + fault["msg"][1:]
     return f"{message.removeprefix('value error, ').removeprefix('input ')}, not {brief(fault['input'])}"[:300]
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from pinetune.wire.base import Wire
+from pinetune.wire.base import Wire, absent
 from pinetune.wire.fine_tuning import Metadata
 from pinetune.wire.several import Chosen, SeveralOptions
 
@@ -130,6 +130,10 @@ class ChatRequest(Wire):
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     top_p: Annotated[float, Field(ge=0, le=1)] | None = None
     pinetune: SeveralOptions | None = None  # not OpenAI's: several samples, one answer
+    audio: Annotated[Any, absent("models here read and write text")] = None
+    function_call: Annotated[Any, absent("use tool_choice")] = None
+    functions: Annotated[Any, absent("use tools")] = None
+    web_search_options: Annotated[Any, absent("models here reach no network; search in a tool of yours")] = None
     # Taken and without effect here.
     modalities: list[Literal["text"]] | None = None
     moderation: Any = None

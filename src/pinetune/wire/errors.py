@@ -18,6 +18,14 @@ from pinetune.wire.base import complaints
 TYPES = {401: "authentication_error", 403: "permission_error", 409: "conflict_error", 429: "rate_limit_error"}
 
 
+# By pydantic's name for the fault; the rest is an invalid_value.
+CODES = {
+    "missing": "missing_required_parameter",
+    "extra_forbidden": "unknown_parameter",
+    "unsupported_parameter": "unsupported_parameter",
+}
+
+
 class ErrorBody(BaseModel):
     """`message` is for people, `code` for programs; `param` is the JSON path of the field at fault."""
 
@@ -68,7 +76,7 @@ def from_validation(error: ValidationError, shape: type[BaseModel], *, status: i
     found = complaints(error, shape)
     text = "; ".join(f"{path}: {said}" if path else said for path, said in found)
     kind = error.errors()[0]["type"]
-    code = {"missing": "missing_required_parameter", "extra_forbidden": "unknown_parameter"}.get(kind, "invalid_value")
+    code = CODES.get(kind, "invalid_value")
     return ApiProblem(status, text, code=code, param=found[0][0] or None)
 
 

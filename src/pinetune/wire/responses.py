@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from pinetune.wire.base import Wire
+from pinetune.wire.base import Wire, absent
 from pinetune.wire.chat import AllowedTools, Effort, Lenient, NamedFunction, ToolCall
 from pinetune.wire.fine_tuning import Metadata
 from pinetune.wire.several import SeveralOptions
@@ -106,6 +106,9 @@ class ResponseRequest(Wire):
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     top_p: Annotated[float, Field(ge=0, le=1)] | None = None
     pinetune: SeveralOptions | None = None  # not OpenAI's: several samples, one answer
+    context_management: Annotated[Any, absent("leave older items out of input yourself")] = None
+    conversation: Annotated[Any, absent("use previous_response_id")] = None
+    prompt: Annotated[Any, absent("write the prompt into instructions and input")] = None
     # Taken and without effect here.
     moderation: Any = None
     prompt_cache_key: str | None = None
@@ -121,6 +124,7 @@ class InputTokensRequest(Wire):
     """The body of `POST /v1/responses/input_tokens`."""
 
     model: str
+    conversation: Annotated[Any, absent("use previous_response_id")] = None
     input: str | list[InputItem] | None = None
     instructions: str | None = None
     parallel_tool_calls: bool | None = None
