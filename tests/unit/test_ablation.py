@@ -11,7 +11,7 @@ import pytest
 from tiny_models import save_tiny
 
 from pinetune.errors import JobError
-from pinetune.evals.evaluate import build_report
+from pinetune.evals.evaluate import build_report, compare
 from pinetune.evals.statistics import PairedResult
 from pinetune.loop.ablation.controls import FormatGrader, RandomGrader, format_check
 from pinetune.loop.ablation.fewshot import candidates, with_shots
@@ -93,6 +93,7 @@ def test_a_gain_splits_into_form_and_capability_by_hand() -> None:
     split = split_gain(base, tuned, check, answer_field=None, cluster_by_answer=True)
     # base: a quarter has the form, half of those are right: 1/8. tuned: 7/8 have it, 6/7 of those are right: 6/8.
     assert (split.base_share, split.tuned_share, split.total.value) == (0.25, 0.875, 0.625)
+    assert split.form is not None and split.capability is not None
     assert split.form.value == pytest.approx((0.875 - 0.25) * 0.5)
     assert split.capability.value == pytest.approx(0.625 - 0.3125)
     assert split.form.low < split.form.value < split.form.high and split.form.n == 8
@@ -104,7 +105,20 @@ def test_only_better_answers_in_the_same_form_are_capability() -> None:
     check, _ = format_check(None, '{"a": "x"}')
     base, tuned = report("base", *[('{"a": "y"}', 0.2)] * 6), report("tuned", *[('{"a": "x"}', 0.9)] * 6)
     split = split_gain(base, tuned, check, answer_field=None, cluster_by_answer=True)
+    assert split.form is not None and split.capability is not None
     assert (split.form.value, split.capability.value) == (0.0, pytest.approx(0.7))
+
+
+def test_a_gain_over_a_base_that_never_has_the_form_is_not_split() -> None:
+    check, asked = format_check(None, '{"a": "x"}')
+    base, tuned = report("base", *[("x", 0.0)] * 6), report("tuned", *[('{"a": "x"}', 0.8)] * 6)
+    split = split_gain(base, tuned, check, answer_field=None, cluster_by_answer=True)
+    assert (split.total.value, split.form, split.capability) == (pytest.approx(0.8), None, None)
+    arms = (Arm("base", "base", base.reward), Arm("job", "job", tuned.reward, over_base=compare(base, tuned).reward))
+    assert AblationReport(arms, split, asked, "6 test rows").conclusions()[-1] == (
+        "The base never writes the form (answers that have it: 0% -> 100%; one JSON object with a, as right answers have), so the gain "
+        "cannot be split: what it would earn in that form nobody has seen. The format arm shows what form alone brings."
+    )
 
 
 def arm(name: str, over: float, p: float, under: float, p_under: float) -> Arm:
@@ -179,3 +193,5 @@ def test_all_arms_of_a_tiny_job_run_once_and_are_compared(tmp_path: Path) -> Non
     assert opened == [] and again == found
     with pytest.raises(JobError, match="unknown arm 'magic'"):
         ablate(body, tmp_path, tmp_path / "out", open_recorder, ["magic"])
+    with pytest.raises(JobError, match="out/job holds another job"):
+        ablate({**body, "seed": 4}, tmp_path, tmp_path / "out", open_recorder)

@@ -54,11 +54,17 @@ class AblationReport:
             return said
         said += [line for name in ("random", "format", "sft", "prompt") if (line := self._beside(name))]
         if self.split is not None:
-            said.append(
-                f"Of the gain, {_signed(self.split.form)} is form (answers that have it: {self.split.base_share:.0%} -> "
-                f"{self.split.tuned_share:.0%}; {self.format_asked}), and {_signed(self.split.capability)} is better answers in that form."
-            )
+            said.append(self._split(self.split))
         return said
+
+    def _split(self, split: GainSplit) -> str:
+        shares = f"answers that have it: {split.base_share:.0%} -> {split.tuned_share:.0%}; {self.format_asked}"
+        if split.form is None or split.capability is None:
+            return (
+                f"The base never writes the form ({shares}), so the gain cannot be split: what it would earn in that form nobody has seen. "
+                "The format arm shows what form alone brings."
+            )
+        return f"Of the gain, {_signed(split.form)} is form ({shares}), and {_signed(split.capability)} is better answers in that form."
 
     def _beside(self, name: str) -> str:
         arm = self.arm(name)

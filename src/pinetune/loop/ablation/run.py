@@ -45,6 +45,7 @@ ARMS = {
     "sft": "Supervised training on the reference answers",
     "prompt": "The base with worked examples in its prompt",
 }
+TRAINED = ("job", "random", "format")  # run folders of this very job, whatever their grader
 CHOICE_ROWS = 50  # validation rows on which a few-shot prompt is chosen
 SFT_OPTIONS = ("device", "dtype", "threads", "lora", "micro_batch_tokens")  # of the job's "pinetune" section
 FINAL = "final-tuned"
@@ -73,7 +74,7 @@ def ablate(
 ) -> AblationReport:
     """Run the arms that are not finished yet, in order, and compare. The job itself is always among them.
 
-    Raises JobError for unknown arms or a job without held-out rows, Stopped where a person asked to.
+    Raises JobError for unknown arms, a job without held-out rows or an `out` of another job, Stopped where a person asked to.
     """
     unknown = [name for name in arms if name not in ARMS]
     if unknown:
@@ -90,6 +91,8 @@ def ablate(
             shared = shared or _shared(raw, beside, out, open_recorder, prepared)
             if not _is_done(out / name):
                 skipped |= _run(name, shared, prepared)
+            elif name in TRAINED:
+                open_run(prepared, out / name)  # refuses what another job left there
         finally:
             prepared.close()
     assert shared is not None

@@ -1,7 +1,8 @@
 """A gain in two parts: more answers that have the form at all, and better answers among those that have it.
 
 Mean reward = P(form) * mean reward given the form (an answer without it counts what it got, usually 0). The format part is what the base
-would have gained had only P(form) risen to the tuned model's; the capability part is the rest. It needs no further training.
+would have gained had only P(form) risen to the tuned model's; the capability part is the rest. It needs no further training. What a base
+that never has the form would earn in it nobody has seen: then there is no split.
 """
 
 from __future__ import annotations
@@ -25,11 +26,11 @@ RESAMPLES = 4_000
 
 @dataclass(frozen=True, slots=True)
 class GainSplit:
-    """`total` = `form` + `capability`; `base_share` and `tuned_share`: answers that have the form."""
+    """`total` = `form` + `capability`, both None where the base never has the form; `base_share`, `tuned_share`: answers that have it."""
 
     total: Interval
-    form: Interval
-    capability: Interval
+    form: Interval | None
+    capability: Interval | None
     base_share: float
     tuned_share: float
 
@@ -51,6 +52,8 @@ def split_gain(
     low, high = np.quantile(parts[1:], [0.025, 0.975], axis=0)
     total, form, capability = (Interval(float(parts[0, k]), float(low[k]), float(high[k]), len(shared)) for k in range(3))
     base_share, tuned_share = (float(columns[k].sum() / sizes.sum()) for k in (0, 3))
+    if base_share == 0:
+        return GainSplit(total, None, None, base_share, tuned_share)
     return GainSplit(total, form, capability, base_share, tuned_share)
 
 
