@@ -11,9 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from pinetune.cli.main import app
 from pinetune.data.compact import read_compact
 from pinetune.data.rows import load_rows
+from pinetune.demo.grader import gene_grader_definition
 from pinetune.preflight.data import check_data, check_lengths
 from pinetune.preflight.report import Finding, Part, PreflightReport
 from pinetune.preflight.similar import near_duplicates
@@ -150,6 +153,15 @@ def test_prefix_filtering_misses_no_pair() -> None:
         assert near_duplicates(texts, threshold) == [pair for pair in every if pair[2] >= threshold]
 
 
+def test_many_lines_of_a_file_are_one_line_of_the_report() -> None:
+    lines = tuple(("t", 3 * n) for n in range(1, 24))
+    text = as_text(
+        PreflightReport((Part("data", (Finding("stop", "too_long", "too long", lines=(*lines, ("v", 7), ("w", 1), ("w", 4))),)),))
+    )
+    listed = ", ".join(str(3 * n) for n in range(1, 21))
+    assert f"          t: lines {listed} and 3 more (all of them with --json)\n          v: line 7\n          w: lines 1 and 4\n" in text
+
+
 def test_the_report_is_text_and_json() -> None:
     part = check(rows_of(*((prompt(i), "x") for i in range(99)), (prompt(3), "y")))
     report = PreflightReport((part, Part("grader", (Finding("ok", "sharp", "nothing suspicious"),))))
@@ -188,36 +200,72 @@ def changed(item: dict[str, Any], number: int) -> dict[str, Any]:
     return {**item, "messages": [*item["messages"][:-1], {"role": "user", "content": slips[number % 5]}]}
 
 
+def rare_job(folder: Path, train: list[dict[str, Any]], valid: list[dict[str, Any]]) -> Path:
+    """A job file beside its two data files, the second one compressed, with the demo's grader and model."""
+    (folder / "train.jsonl").write_text("".join(json.dumps(item) + "\n" for item in train), encoding="utf-8")
+    with gzip.open(folder / "valid.jsonl.gz", "wt", encoding="utf-8") as file:
+        file.writelines(json.dumps(item) + "\n" for item in valid)
+    body = {
+        "model": "pinetune-mini", "training_file": "train.jsonl", "validation_file": "valid.jsonl.gz", "seed": 1,
+        "method": {"type": "reinforcement", "reinforcement": {"grader": gene_grader_definition()}},
+        "pinetune": {"max_tokens": 128, "steps": 50, "threads": 1, "unsafe_python_graders": True},
+    }  # fmt: skip
+    path = folder / "job.json"
+    path.write_text(json.dumps(body), encoding="utf-8")
+    return path
+
+
+def found_by_check(job: Path, *options: str) -> dict[str, Any]:
+    """What `pinetune check` says to programs: part -> kind -> finding."""
+    result = CliRunner().invoke(app, ["check", str(job), "--json", *options], catch_exceptions=False)
+    assert result.exit_code == 0
+    parts = json.loads(result.stdout)["parts"]
+    return {part["name"]: {**part, "findings": {finding["kind"]: finding for finding in part["findings"]}} for part in parts}
+
+
+def items_of(folder: Path, name: str) -> list[dict[str, Any]]:
+    return [dict(row.item) for row in load_rows(rare_rows(folder, name))]
+
+
+@pytest.mark.slow
+def test_the_real_split_is_skewed_little_has_disjoint_genes_and_nothing_for_the_miniature_to_learn_from(tmp_path: Path) -> None:
+    """1,100 and 200 published cases; a model that knows 176 genes and none of this language is never paid."""
+    job = rare_job(tmp_path, items_of(tmp_path, "demo_train"), items_of(tmp_path, "demo_valid"))
+    found = found_by_check(job, "--rows", "4", "--samples", "2")
+    data, learnability = found["data"], found["learnability"]
+    assert data["findings"]["disjoint_answers"]["verdict"] == "ok"
+    assert data["findings"]["skew"]["verdict"] == "ok"
+    assert "1,100 rows, 279 different answers, as diverse as 257.5 equally frequent ones" in data["findings"]["skew"]["text"]
+    assert "a gain must be 13 points or more to show" in data["findings"]["smallest_gain"]["text"]
+    assert data["findings"]["too_long"]["verdict"] == "stop"
+    assert (found["grader"]["verdict"], learnability["verdict"]) == ("ok", "stop")
+    assert learnability["findings"]["no_signal"]["verdict"] == "stop"
+
+
 @pytest.mark.slow
 def test_on_published_cases_all_planted_overlaps_and_near_duplicates_are_found(tmp_path: Path) -> None:
-    train, valid = load_rows(rare_rows(tmp_path, "demo_train")), load_rows(rare_rows(tmp_path, "demo_valid"))
-    clean = check(train, valid)
-    assert kinds(clean)["disjoint_answers"] == "ok" and clean.verdict != "stop"
-    figures = clean.figures["files"]
-    assert (figures["train.jsonl"]["rows"], figures["train.jsonl"]["answers"]) == (1100, 279)
-    assert (figures["valid.jsonl"]["rows"], figures["valid.jsonl"]["answers"]) == (200, 110)
-    assert 200 < figures["train.jsonl"]["effective_answers"] < 279
-    before = {(p.file, p.line) for kind in ("near_duplicates", "near_shared_prompts") if (f := clean.finding(kind)) for p in f.pairs}
+    """20 held-out rows get a gene of training, 15 training rows a copy with a slip: `pinetune check` names all of them, and no other."""
+    train, valid = items_of(tmp_path, "demo_train"), items_of(tmp_path, "demo_valid")
+    near_kinds = ("near_duplicates", "near_shared_prompts")
+    clean = found_by_check(rare_job(tmp_path, train, valid), "--no-model")["data"]
+    assert clean["verdict"] == "look" and "shared_answers" not in clean["findings"]
+    before = {(p["file"], p["line"]) for kind in near_kinds if (f := clean["findings"].get(kind)) for p in f["pairs"]}
+    assert before == {("train.jsonl", line) for line in (464, 716, 768, 1073)}  # look-alikes: siblings, and one finding more
 
     rng = random.Random(5)
-    genes = [row.item["reference_answer"] for row in train]
     overlapping = sorted(rng.sample(range(len(valid)), 20))
-    items = [dict(row.item) for row in valid]
     for i in overlapping:
-        items[i]["reference_answer"] = rng.choice(genes)
-    copies = [changed(dict(train[i].item), n) for n, i in enumerate(rng.sample(range(len(train)), 15))]
-    planted_train, planted_valid = tmp_path / "train.jsonl", tmp_path / "valid.jsonl"
-    planted_train.write_text("".join(json.dumps(i) + "\n" for i in [*(dict(r.item) for r in train), *copies]), encoding="utf-8")
-    with gzip.open(tmp_path / "valid.jsonl.gz", "wt", encoding="utf-8") as file:
-        file.writelines(json.dumps(item) + "\n" for item in items)
-    planted_valid = tmp_path / "valid.jsonl.gz"
+        valid[i]["reference_answer"] = rng.choice(train)["reference_answer"]
+    copied = rng.sample(range(len(train)), 15)
+    copies = [changed(train[i], n) for n, i in enumerate(copied)]
 
-    part = check(load_rows(planted_train), load_rows(planted_valid))
-    shared, near = part.finding("shared_answers"), part.finding("near_duplicates")
-    assert shared is not None and near is not None and part.verdict == "stop"
-    assert [pair.line for pair in shared.pairs] == [i + 1 for i in overlapping]
-    assert all(genes[pair.other_line - 1] == pair.what for pair in shared.pairs)
-    assert {pair.line for pair in near.pairs if (pair.file, pair.line) not in before} == set(range(1101, 1116))
+    planted = found_by_check(rare_job(tmp_path, [*train, *copies], valid), "--no-model")["data"]
+    shared, near = planted["findings"]["shared_answers"], planted["findings"]["near_duplicates"]
+    assert (planted["verdict"], shared["verdict"], near["verdict"]) == ("stop", "stop", "look")
+    assert [pair["line"] for pair in shared["pairs"]] == [i + 1 for i in overlapping]
+    assert all(train[pair["other_line"] - 1]["reference_answer"] == pair["what"] for pair in shared["pairs"])
+    new = {pair["line"]: pair["other_line"] for pair in near["pairs"] if (pair["file"], pair["line"]) not in before}
+    assert new == {1101 + n: i + 1 for n, i in enumerate(copied)}
 
 
 @pytest.mark.slow

@@ -177,7 +177,7 @@ def _size(files: Files, field: str | None, train: str, held_out: Sequence[str]) 
         rows = files[name]
         answers = len(count_by(rows, field)) if field else len(rows)
         least = detectable_share(min(len(rows), answers) if field else len(rows), 0.5)
-        said = f"{name}: {len(rows):,} rows with {answers:,} different answers show a gain of {100 * least:.0f} points or more"
+        said = f"{name}: {len(rows):,} rows with {answers:,} different answers: a gain must be {100 * least:.0f} points or more to show"
         if answers < FEW_ANSWERS:
             yield Finding("look", "smallest_gain", f"{said}: hold out rows with more different answers")
         else:

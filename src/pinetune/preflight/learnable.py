@@ -124,7 +124,11 @@ def _verdict(figures: dict[str, object], guess: Guess | None) -> Finding:
 def _asides(figures: dict[str, object], guess: Guess | None, groups: Sequence[Group]) -> list[Finding]:
     found = []
     if guess is not None and guess.score < GUESS:
-        found.append(Finding("ok", "guessing", f"the best constant answer scores {guess.score:.2f} on {guess.rows} other rows"))
+        found.append(
+            Finding(
+                "ok", "guessing", f"the best constant answer, {guess.answer[:60]!r}, scores {guess.score:.2f} on {guess.rows} other rows"
+            )
+        )
     ungraded, total = int(figures["ungraded"]), sum(len(g.rollouts) for g in groups)  # type: ignore[call-overload]
     if ungraded:
         reason = next(r.grade.explanation.strip().splitlines() for g in groups for r in g.rollouts if r.grade.status == "error")

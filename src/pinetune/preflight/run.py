@@ -51,6 +51,9 @@ def preflight(raw: Mapping[str, Any], beside: Path, options: PreflightOptions | 
     except MissingToolError as error:  # python graders where nothing can confine them: the data can be checked all the same
         judges.close()
         return PreflightReport((_data(body, rows, names, options), Part("grader", (Finding("stop", "refused", str(error)),))))
+    except BaseException:
+        judges.close()
+        raise
     try:
         check_judges(body.method.reinforcement.grader, judges, beside)
         return _check(Subject(body, beside, names, rows, grader, judges, options))
