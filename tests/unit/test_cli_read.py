@@ -44,6 +44,11 @@ def test_cards_show_question_thinking_answer_grade_and_mark(run: Path) -> None:
     ]
 
 
+def test_a_held_out_answer_stands_beside_the_right_one(run: Path) -> None:
+    lines = [line.rstrip() for line in said(str(run), "--report", "final-tuned").splitlines()]
+    assert lines[lines.index("  answered: final") + 1] == "  right: TSC2"
+
+
 def test_json_holds_the_answers_and_how_many_fit(run: Path) -> None:
     body = json.loads(said(str(run), "--text", "ataxia", "--limit", "1", "--json"))
     assert (body["total"], [one["id"] for one in body["rows"]]) == (3, ["eval-2:5:0"])
@@ -52,8 +57,8 @@ def test_json_holds_the_answers_and_how_many_fit(run: Path) -> None:
 def test_marks_are_listed_and_exported(run: Path, tmp_path: Path) -> None:
     assert said(str(run), "--marks") == "No marks yet.\n"
     said(str(run), "--mark", "eval-2:5:0", "--verdict", "0.25", "--by", "ada")
-    assert said(str(run), "--marks") == "eval-2:5:0: 0.25 by ada (graded 0.75)\n1 marks, 1 against the grade.\n"
-    assert said(str(run), "--export", str(tmp_path / "cases.jsonl")).startswith("1 labelled answers")
+    assert said(str(run), "--marks") == "eval-2:5:0: 0.25 by ada (graded 0.75)\n1 mark, 1 against the grade.\n"
+    assert said(str(run), "--export", str(tmp_path / "cases.jsonl")).startswith("1 labelled answer: ")
     assert json.loads((tmp_path / "cases.jsonl").read_text())["label"] == 0.25
 
 

@@ -55,7 +55,8 @@ def test_rows_that_bring_their_answers(tmp_path: Path) -> None:
     assert found["result_counts"] == {"total": 8, "errored": 0, "failed": 4, "passed": 4}
     assert (found["run"], found["metrics"]["passed"]["value"]) == ("runs/evals/sums--answers.jsonl", 0.5)
     text = call("show", "runs/evals/sums--answers.jsonl", "--failed", "1")
-    assert "0.500" in text and "no model was asked" in text and "answered: 0" in text
+    assert "0.500" in text and "no model was asked" in text and "answered: 0\n  right:    4\n" in text
+    assert "exact score" in text and "exact passed" not in text  # the only criterion: "passed" says it
 
 
 def test_an_endpoint_is_asked_and_a_stopped_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,12 +8,13 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
+from pinetune.data.answers import right_answer
 from pinetune.errors import NotFound, UserError
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from pinetune.evals.run_file import StoredRun
     from pinetune.store import Store
 
+Measured = TypeVar("Measured")
 How = tuple[str | None, str | None, bool]  # answer field, list field, cluster by answer
 RUN_ID = "evalrun_"
 
@@ -52,7 +54,7 @@ def show_run(run: StoredRun, where: str, *, how: How = (None, None, True), faile
     table = Table(title=f"{run.eval_name}: {run.model or 'answers as given'}", title_justify="left")
     for head in ("", "value", "95% interval", "rows"):
         table.add_column(head, justify="right" if head else "left")
-    for name, interval in found.measures.items():
+    for name, interval in _told_once(found.measures).items():
         table.add_row(name, f"{interval.value:.3f}", f"{interval.low:.3f} to {interval.high:.3f}", str(interval.n))
     console.print(table)
     console.print(_tokens(run), highlight=False)
@@ -60,7 +62,7 @@ def show_run(run: StoredRun, where: str, *, how: How = (None, None, True), faile
         console.print(f"{found.num_errored} of {found.num_items} answers could not be had or graded; they count nowhere. The first:")
         console.print(f"  {_first_error(run)}", highlight=False, markup=False)
     for item in [item for item in run.items if item["status"] == "fail"][:failed]:
-        console.print(_example(item), highlight=False, markup=False)
+        console.print(_example(item, how[0]), highlight=False, markup=False)
     if run.status != "completed":
         console.print(f"The run is {run.status}.")
     console.print(f"{where}", highlight=False)
@@ -76,14 +78,12 @@ def list_command(folder: Path, home: Path | None, as_json: bool) -> None:
             f"No runs in {folder}, and none in the server's store; make one: pinetune eval run EVAL.json --data ROWS.jsonl --model MODEL"
         )
         return
-    table = Table()
-    for head in ("run", "eval", "model", "made", "status", "passed", "of", "errored"):
-        table.add_column(head, overflow="fold", justify="right" if head in ("passed", "of", "errored") else "left")
     for run in runs:
         made = time.strftime("%Y-%m-%d %H:%M", time.localtime(run["created_at"]))
-        counts = [str(run[key]) for key in ("passed", "total", "errored")]
-        table.add_row(run["run"], run["eval"], run["model"], made, run["status"], *counts)
-    Console().print(table)
+        errored = f", {run['errored']} errored" if run["errored"] else ""
+        typer.echo(run["run"])  # on a line of its own, to be copied
+        passed = f"{run['passed']} of {run['total']} passed{errored}"
+        typer.echo(f"  {run['eval']}, {run['model'] or 'answers as given'}: {passed}; {run['status']}, {made}")
 
 
 def compare_command(first: str, second: str, home: Path | None, how: How, as_json: bool) -> None:
@@ -121,22 +121,24 @@ def find_run(name: str, home: Path | None) -> StoredRun:
 
 def _print_comparison(found: RunComparison, first: str, second: str) -> None:
     console = Console()
-    table = Table(title=f"{second}  against  {first}", title_justify="left")
-    for head in ("", "first", "second", "difference", "95% interval", "p", "rows", "smallest it can show"):
-        table.add_column(head, justify="right" if head else "left")
-    for name, pair in found.measures.items():
+    measures = _told_once(found.measures)
+    counts = {pair.paired.difference.n for pair in measures.values()}
+    same = f", {counts.pop()} rows" if len(counts) == 1 else ""  # then a column of its own says nothing
+    # No frame and no folded numbers: the table must be readable, and fit to be copied, on a screen of 80 columns.
+    table = Table(title=f"{second} against {first}{same}", title_justify="left", box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    for head in ("", "first", "second", "difference", "95% interval", "p", *([] if same else ["rows"]), "smallest"):
+        table.add_column(head, justify="right" if head else "left", no_wrap=bool(head))
+    for name, pair in measures.items():
         gap = pair.paired.difference
-        spread = f"{gap.low:+.3f} to {gap.high:+.3f}"
         smallest = f"{pair.smallest:.3f}" if math.isfinite(pair.smallest) else "-"
-        table.add_row(
-            name, f"{pair.first:.3f}", f"{pair.second:.3f}", f"{gap.value:+.3f}", spread, _p(pair.paired.p_value), str(gap.n), smallest
-        )
+        numbers = [f"{pair.first:.3f}", f"{pair.second:.3f}", f"{gap.value:+.3f}", f"{gap.low:+.3f} to {gap.high:+.3f}"]
+        table.add_row(name, *numbers, _p(pair.paired.p_value), *([] if same else [str(gap.n)]), smallest)
     console.print(table)
     main = found.measures.get("passed") or next(iter(found.measures.values()))
     console.print(verdict(main), highlight=False)
     if found.num_unpaired:
         console.print(f"{found.num_unpaired} rows that only one of the two has are left out.")
-    if len(found.measures) > 3:
+    if len(measures) > 3:
         console.print("Several numbers are tested here: one p below 0.05 among many happens by chance; decide beforehand which one counts.")
 
 
@@ -241,13 +243,21 @@ def _first_error(run: StoredRun) -> str:
     return f"row {item['datasource_item_id']}: {fault['message']}"
 
 
-def _example(item: Mapping[str, Any]) -> str:
+def _told_once(measures: Mapping[str, Measured]) -> dict[str, Measured]:
+    """Without "exact passed" where "exact" is the only criterion: then it is "passed" over again."""
+    own = [name for name in measures if name.endswith(" passed")]
+    return {name: value for name, value in measures.items() if len(own) > 1 or name not in own}
+
+
+def _example(item: Mapping[str, Any], answer_field: str | None) -> str:
     said = item["sample"].get("input") or []
     asked = said[-1]["content"] if said else json.dumps(item["datasource_item"], ensure_ascii=False)
     output = item["sample"].get("output")
     answer = output[0].get("content") if output else "(no answer)"
     scores = ", ".join(f"{result['name']} {result['score']:g}" for result in item["results"])
-    return f"\nrow {item['datasource_item_id']} ({scores})\n  asked:    {_short(asked)}\n  answered: {_short(answer)}"
+    right = right_answer(item["datasource_item"], answer_field)
+    expected = "" if right is None else f"\n  right:    {_short(right)}"
+    return f"\nrow {item['datasource_item_id']} ({scores})\n  asked:    {_short(asked)}\n  answered: {_short(answer)}{expected}"
 
 
 def _short(text: Any) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from pinetune.data.answers import right_answer
 from pinetune.errors import UserError
 
 if TYPE_CHECKING:
@@ -107,7 +108,8 @@ def marks_command(run: Path, export_to: Path | None, data: Path | None, as_json:
     if export_to is not None:
         count = export(run, export_to, load_rows(data, max_rows=None) if data else ())
         typer.echo(
-            f"{count} labelled answers: {export_to}. Test the grader on them: pinetune grader test GRADER.json --labels {export_to} ..."
+            f"{_counted(count, 'labelled answer')}: {export_to}. Test the grader on them: "
+            f"pinetune grader test JOB.json --data ROWS.jsonl --labels {export_to}"
         )
         return
     standing = marks(run)
@@ -117,7 +119,7 @@ def marks_command(run: Path, export_to: Path | None, data: Path | None, as_json:
     for one in standing:
         typer.echo(_mark_line(one))
     against = sum(one.disagrees for one in standing)
-    typer.echo(f"{len(standing)} marks, {against} against the grade." if standing else "No marks yet.")
+    typer.echo(f"{_counted(len(standing), 'mark')}, {against} against the grade." if standing else "No marks yet.")
 
 
 def show(found: Found, query: Query, marked: dict[tuple[str, str], Mark], named: bool, whole: bool, console: Console) -> None:
@@ -132,6 +134,7 @@ def show(found: Found, query: Query, marked: dict[tuple[str, str], Mark], named:
         _part(console, "asked", str(row.messages[-1].get("content") or "") if row.messages else "", whole)
         _part(console, "thought", row.reasoning, whole, "dim")
         _part(console, "answered", row.answer, whole)
+        _part(console, "right", right_answer(row.item or {}) or "", whole)
         if row.parts:
             _part(console, "parts", ", ".join(f"{name} {_number(value)}" for name, value in row.parts.items()), whole)
         _part(console, "grader", row.explanation, whole, "dim")
@@ -152,6 +155,10 @@ def _part(console: Console, name: str, text: str, whole: bool, style: str = "") 
     if text:
         shown = text if whole or len(text) <= SHOWN else f"{text[:SHOWN]} ... ({len(text) - SHOWN} more characters; --whole)"
         console.print(Padding(Text(f"{name}: {shown}", style=style), (0, 0, 0, 2), expand=False))
+
+
+def _counted(count: int, word: str) -> str:
+    return f"{count} {word}{'' if count == 1 else 's'}"
 
 
 def _number(value: Any) -> str:
