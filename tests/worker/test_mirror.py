@@ -129,11 +129,14 @@ def test_checkpoints_come_and_go_with_their_folders(scene: Scene) -> None:
     assert scene.told().count("Checkpoint created at step 2") == 1
 
 
-def test_a_checkpoint_that_is_being_replaced_is_waited_for(scene: Scene) -> None:
+@pytest.mark.parametrize("told", [True, False])  # by the child, which says so after the second time
+def test_a_checkpoint_that_is_being_replaced_is_waited_for(scene: Scene, told: bool) -> None:
     mirror = scene.mirror()
     scene.step(1, 0.1)
     scene.step(2, 0.2)
     folder = scene.checkpoint(2)
+    if not told:
+        scene.run.events_file.unlink()
     scene.judge(2, 0.5)
     scene.run.append_event("warn", "Look out")
     folder.rename(folder.with_name("step-00002.old.partial"))  # for a moment, when the evaluated one takes its place

@@ -117,13 +117,15 @@ class Mirror:
 
     def _tell_checkpoint(self, step: int, row: Mapping[str, Any], folders: Mapping[int, Path], ended: bool) -> bool:
         """False: it is being replaced, as after its evaluation, or removed."""
-        if step in self._listed or f"checkpoint-{step}" in self._told or (step not in folders and not self._was_kept(step)):
+        if step in self._listed or f"checkpoint-{step}" in self._told:
             return True
         if step not in folders:
-            if not ended and step > max(folders, default=-1):  # the newest always stays: it is only out of sight
+            was_kept, surpassed = self._was_kept(step), step < max(folders, default=-1)
+            # What is evaluated was saved before, and the newest always stays: it is only out of sight.
+            if not ended and not surpassed and (was_kept or metric_tree.is_judged(row)):
                 return False
-            # kept for a moment and already surpassed: it happened, but can no longer be called
-            self._append([NewEvent(f"Checkpoint created at step {step}", key=f"checkpoint-{step}")])
+            if was_kept or (surpassed and metric_tree.is_judged(row)):  # it happened, but can no longer be called
+                self._append([NewEvent(f"Checkpoint created at step {step}", key=f"checkpoint-{step}")])
             return True
         try:
             model = publish(self._store, folders[step] / "model", self._job, f"step-{step}")
