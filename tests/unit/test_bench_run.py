@@ -229,6 +229,19 @@ def test_beside_expert_labels() -> None:
     assert [(worst.label, worst.grade, worst.answer) for worst in agreed.worst] == [(0.8, 0.0, "GENE00 or so")]
 
 
+def test_a_mark_is_a_case_that_the_grader_must_get_right() -> None:
+    cases = [("GENE00", 1.0), ("GENE00 or so", 1.0), ("x", 0.0), ("GENE01", 1.0), ("GENE01", 0.0)]  # over the last one experts differ
+    marks = [Labelled(replace(ROWS[0], line=n), answer, label, marked=True) for n, (answer, label) in enumerate(cases, 1)]
+    report = verdict(EXACT, labelled=marks)
+    assert report.agreement is not None and report.agreement.marked == 5
+    assert [(one.line, one.label, one.grade, one.answer) for one in report.agreement.missed] == [(2, 1.0, 0.0, "GENE00 or so")]
+    assert "1 of 5 answers that experts marked get the other verdict (labels, lines 2)" in said(report)
+    assert not report.passed()
+    kept = verdict(EXACT, labelled=[marks[0], marks[2]])
+    assert kept.passed() and kept.agreement is not None and kept.agreement.missed == ()
+    assert verdict(EXACT, labelled=[replace(one, marked=False) for one in marks]).passed()  # labels are a measurement, marks a demand
+
+
 def test_the_report_as_json_and_text() -> None:
     report = verdict(LIKE)
     body = json.loads(json.dumps(report.as_json()))

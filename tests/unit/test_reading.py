@@ -137,6 +137,7 @@ def test_marks_become_cases_of_the_grader_bench(run: Path, tmp_path: Path) -> No
     assert [(one.answer, one.label, one.row.item["reference_answer"]) for one in labelled] == [
         ("held-out ataxia", 0.5, "TSC2"), ("a.b", 1.0, "TSC2"),
     ]  # fmt: skip
+    assert all(one.marked for one in labelled)
     assert json.loads(out.read_text().splitlines()[0])["mark"] == {
         "rollout": "eval-2:5:0",
         "by": "ada",

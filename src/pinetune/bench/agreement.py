@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+from collections import defaultdict
 from collections.abc import Sequence
 
 from pinetune.bench.options import Labelled
@@ -63,7 +65,7 @@ def agreement(labelled: Sequence[Labelled], grades: Sequence[Grade], threshold: 
     """Ungraded answers are counted and left out. A verdict is "pass" where label or grade is at least the threshold."""
     graded = [(case, grade.value) for case, grade in zip(labelled, grades, strict=True) if grade.status == "ok"]
     if not graded:
-        return Agreement(0, len(labelled), None, None, 0.0)
+        return Agreement(0, len(labelled), None, None, 0.0, marked=sum(case.marked for case in labelled))
     labels = [case.label for case, _ in graded]
     values = [value for _, value in graded]
     says = [(label >= threshold, value >= threshold) for label, value in zip(labels, values, strict=True)]
@@ -74,9 +76,23 @@ def agreement(labelled: Sequence[Labelled], grades: Sequence[Grade], threshold: 
         spearman=spearman(labels, values) if len(graded) > 1 else None,
         kappa=cohen_kappa([a for a, _ in says], [b for _, b in says]),
         same_verdict=sum(a == b for a, b in says) / len(says),
-        worst=tuple(
-            Disagreement(case.row.line, case.label, value, " ".join(case.answer.split())[:SHOWN_CHARS])
-            for case, value in apart
-            if abs(case.label - value) > 0.1
-        ),
+        worst=tuple(_apart(case, value) for case, value in apart if abs(case.label - value) > 0.1),
+        marked=sum(case.marked for case in labelled),
+        missed=_missed(graded, threshold),
     )
+
+
+def _missed(graded: Sequence[tuple[Labelled, float]], threshold: float) -> tuple[Disagreement, ...]:
+    says: dict[str, set[bool]] = defaultdict(set)
+    for case, _ in graded:
+        if case.marked:
+            says[_name(case)].add(case.label >= threshold)
+    return tuple(_apart(case, value) for case, value in graded if case.marked and says[_name(case)] == {value < threshold})
+
+
+def _name(case: Labelled) -> str:
+    return json.dumps([dict(case.row.item), case.answer], sort_keys=True, default=str)
+
+
+def _apart(case: Labelled, grade: float) -> Disagreement:
+    return Disagreement(case.row.line, case.label, grade, " ".join(case.answer.split())[:SHOWN_CHARS])

@@ -14,6 +14,7 @@ WORTH_SAYING = 0.1  # mean score of a gaming probe from which it is a baseline t
 FEW_ANSWERS = 20
 OFTEN = 0.25  # share of rows won by a gaming probe
 WIDE_SPREAD = 0.1
+MARKS_SHOWN = 10
 GOOD_SPEARMAN = 0.8  # what practitioners ask of a judge beside experts before they train on it
 
 # What was shown, and what it means where it wins.
@@ -159,9 +160,14 @@ def _agreement(agreed: Agreement | None) -> Iterator[Finding]:
         return
     if agreed.ungraded:
         yield Finding("warn", "labels", f"{agreed.ungraded} of {agreed.n + agreed.ungraded} labelled answers could not be graded")
+    if agreed.missed:
+        lines = ", ".join(str(one.line) for one in agreed.missed[:MARKS_SHOWN]) + (", ..." if len(agreed.missed) > MARKS_SHOWN else "")
+        text = f"{len(agreed.missed)} of {agreed.marked} answers that experts marked get the other verdict (labels, lines {lines})"
+        yield Finding("bad", "labels", f"{text}: a grade that was found wrong is still wrong")
     if agreed.n and agreed.spearman is None:
-        yield Finding("warn", "labels", "no rank correlation with the experts: labels or grades never vary")
+        level: Level = "note" if agreed.same_verdict == 1 else "warn"
+        yield Finding(level, "labels", "no rank correlation with the experts: labels or grades never vary")
     elif agreed.spearman is not None:
-        level: Level = "note" if agreed.spearman >= GOOD_SPEARMAN else "warn"
+        level = "note" if agreed.spearman >= GOOD_SPEARMAN else "warn"
         short = "" if level == "note" else f", below the {GOOD_SPEARMAN:g} usually asked of a grader"
-        yield Finding(level, "labels", f"Spearman correlation with the experts' labels is {agreed.spearman:.2f}{short}")
+        yield Finding(level, "labels", f"Spearman correlation with the experts' labels is {agreed.spearman:.2f}{short} (n = {agreed.n})")

@@ -3,6 +3,7 @@
 {"item": {"reference_answer": "TSC2"}, "answer": "{\\"genes\\": [\\"TSC1\\"]}", "label": 0.2}
 {"reference_answer": "TSC2", "answer": {"genes": ["TSC1"]}, "label": 0}      the row's fields beside answer and label
 {"row": 3, "answer": "TSC2", "label": 1}                                      the third row of --data
+{"item": {...}, "answer": "TSC1", "label": 0, "mark": {...}}                  as `pinetune read --export` writes it: a regression case
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ def read_labelled(path: str | Path, rows: Sequence[Row] = ()) -> list[Labelled]:
         answer = _answer(body, line, complaints)
         row = _row(body, line, rows, complaints)
         if complaints.total == before and row is not None:
-            found.append(Labelled(row, answer, label))
+            found.append(Labelled(row, answer, label, marked="item" in body and "mark" in body))
     complaints.raise_if_any()
     return found
 

@@ -13,11 +13,12 @@ Price = Callable[[str, Mapping[str, int]], float]  # (model, its prompt_tokens, 
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """An answer an expert has judged: `label` in 0..1."""
+    """An answer an expert has judged: `label` in 0..1. `marked`: it came up in a run, and the grader must get it right from then on."""
 
     row: Row
     answer: str
     label: float
+    marked: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,7 +56,10 @@ class Disagreement:
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """Grader against expert labels. Spearman and kappa are None where one side never varies."""
+    """Grader against expert labels. Spearman and kappa are None where one side never varies.
+
+    `missed`: marked answers whose verdict the grader does not share; where experts contradict each other it cannot, and need not.
+    """
 
     n: int
     ungraded: int
@@ -64,6 +67,8 @@ class Agreement:
     kappa: float | None
     same_verdict: float  # share of answers on which both say pass, or both say fail
     worst: tuple[Disagreement, ...] = ()
+    marked: int = 0
+    missed: tuple[Disagreement, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
