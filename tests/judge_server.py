@@ -53,6 +53,11 @@ HANGS = Sent(hang=True)
 DRIPS = Sent(drip=True)
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 128  # with the usual 5, the connections of 16 threads at once are dropped and tried again a second later
+
+
 class JudgeServer:
     """On a free port of 127.0.0.1. `bodies` and `keys` keep what came in, in order."""
 
@@ -98,8 +103,7 @@ class JudgeServer:
             def log_message(self, *_: Any) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
+        self._server = _Server(("127.0.0.1", 0), Handler)
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02})
         self.url = f"http://127.0.0.1:{self._server.server_port}/v1"
 

@@ -48,6 +48,7 @@ class Handler(BaseHTTPRequestHandler):
 
 class Server(ThreadingHTTPServer):
     daemon_threads = True
+    request_queue_size = 128  # the usual 5 drops connections when many threads grade at once
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
