@@ -118,6 +118,39 @@ def test_two_runs_are_compared_with_what_the_rows_can_show(tmp_path: Path) -> No
     assert "No difference is shown" in call("compare", "a.run.jsonl", "a.run.jsonl")
 
 
+def test_five_better_and_none_worse_is_no_proof(tmp_path: Path) -> None:
+    """Their interval leaves zero out, and yet a coin falls five times alike once in sixteen tries."""
+    write_rows(tmp_path / "a.jsonl", 60, sample=55)
+    write_rows(tmp_path / "b.jsonl", 60, sample=60)
+    for name in "ab":
+        call("run", "eval.json", "--data", f"{name}.jsonl", "--out", f"{name}.run.jsonl", "--json")
+    passed = call("compare", "a.run.jsonl", "b.run.jsonl", "--json")["metrics"]["passed"]
+    assert passed["difference"]["low"] > 0 and passed["p_value"] == 2 / 2**5
+    text = " ".join(call("compare", "a.run.jsonl", "b.run.jsonl").split())
+    assert "No difference is shown: p is 0.062." in text and "is better" not in text
+
+
+def test_labels_of_a_closed_set_are_told_about_rows_alone(tmp_path: Path) -> None:
+    labels = [{"item": {"answer": "yes" if i % 2 else "no"}, "sample": {"output_text": "yes"}} for i in range(20)]
+    (tmp_path / "labels.jsonl").write_text("".join(json.dumps(row) + "\n" for row in labels))
+    assert call("run", "eval.json", "--data", "labels.jsonl", "--out", "labels.run.jsonl", "--json")["num_clusters"] == 2
+    hint = "These 20 rows have 2 different right answers, and rows with one answer count together."
+    for args in (("show", "labels.run.jsonl"), ("compare", "labels.run.jsonl", "labels.run.jsonl")):
+        assert hint in " ".join(call(*args).split())
+        assert "--rows-alone" not in call(*args, "--rows-alone")
+
+
+def test_runs_graded_by_two_definitions_are_no_comparison_of_models(tmp_path: Path) -> None:
+    write_rows(tmp_path / "a.jsonl", 12, sample=3)
+    (tmp_path / "other.json").write_text(json.dumps({**EVAL, "testing_criteria": [{**EXACT, "operation": "ne"}]}))
+    for name in ("eval", "other"):
+        call("run", f"{name}.json", "--data", "a.jsonl", "--out", f"{name}.run.jsonl", "--json")
+    assert call("compare", "eval.run.jsonl", "other.run.jsonl", "--json")["graded_differently"] == ["exact"]
+    text = " ".join(call("compare", "eval.run.jsonl", "other.run.jsonl").split())
+    assert "the two were graded by other definitions of exact" in text and "is better" not in text
+    assert call("compare", "eval.run.jsonl", "eval.run.jsonl", "--json")["graded_differently"] == []
+
+
 def test_runs_of_the_servers_store_are_shown_too(tmp_path: Path) -> None:
     with Store.open(Settings.read({}, home=tmp_path / "home")) as store:
         evaluation = store.evals.create(

@@ -17,7 +17,7 @@ from pinetune.errors import DataError
 from pinetune.records import Row
 
 SHOWN = 10
-CLOSED_SET_ROWS = 5  # training rows per distinct answer from which, with few answers, we call the set closed
+CLOSED_SET_ROWS = 5  # rows per distinct answer from which, with few answers, we call the set closed
 CLOSED_SET_SIZE = 30
 
 
@@ -99,6 +99,11 @@ def compare(train: Sequence[Row], valid: Sequence[Row], field: str | None) -> Ov
     )
 
 
+def looks_closed(num_answers: int, num_rows: int) -> bool:
+    """Whether the answers may be a small closed set (yes/no, labels), in which they recur without being learned by heart."""
+    return num_answers <= CLOSED_SET_SIZE and num_rows >= CLOSED_SET_ROWS * num_answers
+
+
 class _Answers:
     def __init__(self, field: str | None) -> None:
         self.field = field
@@ -134,7 +139,7 @@ def _shared_answers(overlap: Overlap, train: Sequence[Row], train_file: str, val
     )
     split = f"make files with disjoint answers: pinetune data split ALL.jsonl --by {overlap.field}"
     allow = 'set "allow_answer_overlap": true in the job\'s "pinetune" section'
-    if overlap.num_train_answers <= CLOSED_SET_SIZE and len(train) >= CLOSED_SET_ROWS * overlap.num_train_answers:
+    if looks_closed(overlap.num_train_answers, len(train)):
         found = f"{overlap.num_train_answers} in {len(train)} rows"
         advice = f"the answers look like a small closed set ({found}): if they are one, {allow}; otherwise {split}"
     else:

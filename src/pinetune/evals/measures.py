@@ -40,6 +40,7 @@ class RunMeasures:
     num_rows: int
     num_items: int
     num_errored: int
+    num_clusters: int  # rows that count as independent: different right answers, or all rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,7 @@ class RunComparison:
     measures: Mapping[str, PairedMeasure]
     num_rows: int
     num_unpaired: int  # rows that only one of the two has
+    num_clusters: int
 
 
 def measure(items: Sequence[Body], reading: Reading | None = None) -> RunMeasures:
@@ -78,7 +80,8 @@ def measure(items: Sequence[Body], reading: Reading | None = None) -> RunMeasure
     if answered:
         for name, values in metric_values(answered, _ranking(answered, how)).items():
             found[name] = mean_interval(values, _clusters(answered, how))
-    return RunMeasures(found, len({_row(item) for item in items}), len(items), sum(item["status"] == "error" for item in items))
+    errored, rows = sum(item["status"] == "error" for item in items), _groups(items, lambda _: 0.0)
+    return RunMeasures(found, len(rows), len(items), errored, len(set(_clusters(rows, how))))
 
 
 def compare_runs(first: Sequence[Body], second: Sequence[Body], reading: Reading | None = None) -> RunComparison:
@@ -103,7 +106,8 @@ def compare_runs(first: Sequence[Body], second: Sequence[Body], reading: Reading
     if not found:
         raise ValueError("the two runs have no graded row in common")
     rows, more = {_row(item) for item in first}, {_row(item) for item in second}
-    return RunComparison(found, len(rows & more), len(rows ^ more))
+    both = _groups([item for item in first if _row(item) in more], lambda _: 0.0)
+    return RunComparison(found, len(rows & more), len(rows ^ more), len(set(_clusters(both, how))))
 
 
 def label(criterion: str) -> str:

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pinetune.errors import UserError
 from pinetune.evals.items import Item, tally
+from pinetune.evals.measures import label
 from pinetune.runs import files
 
 KIND = "pinetune_eval_run"  # the first line's mark, with the version of this format
@@ -33,6 +34,12 @@ class StoredRun:
     criteria: Sequence[str] = ()
     params: Mapping[str, Any] | None = None
     data: str = ""  # what the rows' file was called
+    graders: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # criterion id -> its definition, where it is known
+
+    def regraded(self, other: StoredRun) -> list[str]:
+        """Names of criteria that both runs have, by other definitions: their numbers do not measure the same."""
+        ours, theirs = ({label(id): _grading(body) for id, body in run.graders.items()} for run in (self, other))
+        return sorted(name for name in ours.keys() & theirs.keys() if ours[name] != theirs[name])
 
 
 class RunFile:
@@ -87,6 +94,7 @@ def read_run(path: Path) -> StoredRun:
         criteria=head["criteria"],
         params=(head.get("settings") or {}).get("params"),
         data=(head.get("data") or {}).get("name", ""),
+        graders={str(grader["id"]): grader for grader in head.get("graders") or []},
     )
 
 
@@ -94,6 +102,10 @@ def is_run(path: Path) -> bool:
     """Whether the file begins as a run does; nothing more of it is read."""
     with path.open("rb") as file:
         return f'"{KIND}"'.encode() in file.read(64)
+
+
+def _grading(definition: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in files.finite(dict(definition)).items() if key not in ("id", "name")}
 
 
 def _check(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
