@@ -235,7 +235,7 @@ def test_a_mark_is_a_case_that_the_grader_must_get_right() -> None:
     report = verdict(EXACT, labelled=marks)
     assert report.agreement is not None and report.agreement.marked == 5
     assert [(one.line, one.label, one.grade, one.answer) for one in report.agreement.missed] == [(2, 1.0, 0.0, "GENE00 or so")]
-    assert "1 of 5 answers that experts marked get the other verdict (labels, lines 2)" in said(report)
+    assert "1 of 5 answers that experts marked get the other verdict (labels, line 2)" in said(report)
     assert not report.passed()
     kept = verdict(EXACT, labelled=[marks[0], marks[2]])
     assert kept.passed() and kept.agreement is not None and kept.agreement.missed == ()

@@ -162,7 +162,8 @@ def _agreement(agreed: Agreement | None) -> Iterator[Finding]:
         yield Finding("warn", "labels", f"{agreed.ungraded} of {agreed.n + agreed.ungraded} labelled answers could not be graded")
     if agreed.missed:
         lines = ", ".join(str(one.line) for one in agreed.missed[:MARKS_SHOWN]) + (", ..." if len(agreed.missed) > MARKS_SHOWN else "")
-        text = f"{len(agreed.missed)} of {agreed.marked} answers that experts marked get the other verdict (labels, lines {lines})"
+        where = f"labels, line{'s' if len(agreed.missed) > 1 else ''} {lines}"
+        text = f"{len(agreed.missed)} of {agreed.marked} answers that experts marked get the other verdict ({where})"
         yield Finding("bad", "labels", f"{text}: a grade that was found wrong is still wrong")
     if agreed.n and agreed.spearman is None:
         level: Level = "note" if agreed.same_verdict == 1 else "warn"
