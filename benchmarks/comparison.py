@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -70,20 +70,34 @@ def main() -> None:
     asked = parser.parse_args()
     job = json.loads((asked.demo / "job.json").read_text())
     rows = load_rows(asked.demo / job["pinetune"]["test_file"], max_rows=None)[: asked.rows]
+    genes = [normalise(row.item["reference_answer"]) for row in rows]
+    head = {"demo": str(asked.demo), "rows": len(rows), "genes": len(set(genes)), "samples": asked.samples, "seed": asked.seed}
+    found = already(asked.out, head)
+    ways = [way for way in the_ways(job, asked.samples, asked.seed, asked.reranker is not None) if way.name not in found]
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         register(home, asked.demo / "run", asked.reranker)
         with serving(home) as (url, _), OpenAI(base_url=url, api_key="none", http_client=DefaultHttpxClient(trust_env=False)) as client:
             made = client.evals.create(**new_eval(job["method"]["reinforcement"]["grader"]))
             names = dict(zip((criterion.id for criterion in made.testing_criteria), ["reward", *PLACES], strict=True))  # type: ignore[union-attr]
-            ways = the_ways(job, asked.samples, asked.seed, asked.reranker is not None)
-            found = {way.name: finished(client, made.id, way, rows, names) for way in ways}
-            genes = [normalise(row.item["reference_answer"]) for row in rows]
-            report = judged(found, genes)
-            the_server_agrees(client, made.id, found, report)
-    report |= {"eval": made.name, "rows": len(rows), "genes": len(set(genes)), "samples": asked.samples, "seed": asked.seed}
+            for way in ways:
+                found[way.name] = finished(client, made.id, way, rows, names)
+                asked.out.write_text(json.dumps({**head, "ways": {name: asdict(run) for name, run in found.items()}}, indent=2) + "\n")
+            report = {**head, "ways": judged(found, genes)}
+            the_server_agrees(client, made.id, [way.name for way in ways], found, report)
     asked.out.write_text(json.dumps(report, indent=2) + "\n")
     print(table(report), flush=True)
+
+
+def already(out: Path, head: Mapping[str, Any]) -> dict[str, Found]:
+    """The ways that a run of this script with the same settings has written: it goes on where it was interrupted."""
+    if not out.exists():
+        return {}
+    kept = json.loads(out.read_text())
+    if any(kept.get(name) != value for name, value in head.items()):
+        sys.exit(f"{out} is of other settings; give another --out, or remove it")
+    fields = Found.__dataclass_fields__
+    return {name: Found(**{field: way[field] for field in fields}) for name, way in kept["ways"].items()}
 
 
 def register(home: Path, run: Path, reranker: Path | None) -> None:
@@ -156,17 +170,17 @@ def data_source(way: Way, rows: Sequence[Any]) -> Any:
 
 def judged(found: Mapping[str, Found], genes: Sequence[str]) -> dict[str, Any]:
     """Each way's numbers with intervals, and paired with the base's and (the ways to use the tuned model) with its single answer's."""
-    report: dict[str, Any] = {"ways": {}}
+    ways: dict[str, Any] = {}
     for name, run in found.items():
-        way: dict[str, Any] = {"run_id": run.run_id, "seconds": round(run.seconds, 1), "metrics": {}}
+        way: dict[str, Any] = {**asdict(run), "metrics": {}}
         for metric, scores in run.scores.items():
             way["metrics"][metric] = shown(mean_interval(scores, genes))
             for other in (BASE, TUNED):
                 if name != other and (other == BASE or name.startswith(TUNED)):
                     paired = paired_difference(found[other].scores[metric], scores, genes)
                     way.setdefault(f"minus_{other}", {})[metric] = difference(paired)
-        report["ways"][name] = way
-    return report
+        ways[name] = way
+    return ways
 
 
 def shown(number: Interval) -> dict[str, Any]:
@@ -177,13 +191,14 @@ def difference(paired: PairedResult) -> dict[str, Any]:
     return {**shown(paired.difference), "p_value": paired.p_value}
 
 
-def the_server_agrees(client: OpenAI, eval_id: str, found: Mapping[str, Found], report: Mapping[str, Any]) -> None:
+def the_server_agrees(client: OpenAI, eval_id: str, names: Sequence[str], found: Mapping[str, Found], report: Mapping[str, Any]) -> None:
     """`/pinetune/evals` reads the answers themselves: the same numbers on another path. Exits where they differ."""
-    for name, run in found.items():
+    for name in names:
+        run = found[name]
         told: Any = client.get(f"/pinetune/evals/{eval_id}/runs/{run.run_id}/metrics", cast_to=object)
         way = report["ways"][name]
         pairs = [(way["metrics"][metric], told["metrics"][other]) for metric, other in SERVERS_NAME.items()]
-        if name != BASE:
+        if name != BASE and BASE in names:
             compared: Any = client.get(f"/pinetune/evals/compare?first={found[BASE].run_id}&second={run.run_id}", cast_to=object)
             pairs += [(way["minus_base"][metric], compared["metrics"][other]["difference"]) for metric, other in SERVERS_NAME.items()]
         for ours, theirs in pairs:
@@ -200,8 +215,7 @@ def table(report: Mapping[str, Any]) -> str:
     lines.append("|---|" + "---|" * (len(PLACES) + 3))
     for name, way in report["ways"].items():
         cells = [
-            f"{one['value']:.1%} [{one['ci95'][0]:.0%}-{one['ci95'][1]:.0%}]".replace("%-", "-")
-            for one in (way["metrics"][m] for m in PLACES)
+            f"{m['value']:.1%} [{100 * m['ci95'][0]:.0f}-{100 * m['ci95'][1]:.0f}]" for m in (way["metrics"][place] for place in PLACES)
         ]
         reward = way["metrics"]["reward"]
         cells.append(f"{reward['value']:.2f} [{reward['ci95'][0]:.2f}-{reward['ci95'][1]:.2f}]")

@@ -57,9 +57,9 @@ def test_a_reranker_is_trained_from_fresh_samples_and_refuses_the_rows_it_knows(
     data, out = str(home / "train.jsonl"), str(home / "reranker")
     asked = ["--data", data, "--grader", str(home / "grader.json"), "--samples", "6", "--epochs", "1", "--out", out]
     said = run("rerank", "train", str(home / "model"), *asked, "--held-out", str(home / "test.jsonl"))
-    assert "Epoch 1 kept" in said
+    assert "Step 1 kept" in said
     settings = json.loads((home / "reranker" / "reranker.json").read_text())
-    assert (settings["samples"], len(settings["rows"]), settings["kept_epoch"]) == (6, 6, 1)
+    assert (settings["samples"], len(settings["rows"]), settings["kept_step"]) == (6, 6, 1)
     report = vote(home, "--reranker", out)
     rewards = {name: way["reward"]["value"] for name, way in report["ways"].items()}
     assert rewards["reranker"] <= rewards["best of n"] and list(rewards)[-2:] == ["reranker", "best of n"]
@@ -74,4 +74,4 @@ def test_what_is_missing_is_said(home: Path) -> None:
         run("vote", str(home / "model"), "--data", str(home / "test.jsonl"))
     asked = ["--data", str(home / "train.jsonl"), "--grader", str(home / "grader.json"), "--out", str(home / "x")]
     with pytest.raises(UserError, match="sample some: --samples 16"):
-        run("rerank", "train", str(home / "model"), *asked)
+        run("rerank", "train", str(home / "model"), *asked, "--samples", "0")

@@ -7,17 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from pinetune.errors import DataError
-from pinetune.evals.answer_rules import open_rule
+from pinetune.errors import DataError, UserError
 from pinetune.evals.reranking import (
     JudgedAnswer,
-    evened,
     fingerprints,
     judged_of_groups,
     judged_of_run,
     refuse_trained_rows,
     require_both_kinds,
+    said_by,
     split_rows,
+    telling,
     thinned,
 )
 from pinetune.records import Completion, Grade, Group, Prompt, Rollout, Row
@@ -68,11 +68,14 @@ def test_thinning_keeps_each_answer_once_and_both_kinds() -> None:
     assert [one.answer for one in thinned(many, per_row=4)] == ["right 0", "right 1", "wrong", "wrong 2"]
 
 
-def test_evened_answers_leave_no_name_that_tells() -> None:
-    of, other = row(0), row(1)
-    many = [judged(of, "A", True), judged(of, "B", False), judged(other, "a", False), judged(of, "A", True), judged(other, "", False)]
-    assert evened(many, open_rule("text")) == [many[0], many[2]]  # B is only ever wrong
-    assert evened(many[:2], open_rule("text")) == []
+def test_what_answers_say_is_read_by_a_rule() -> None:
+    lists = [judged(row(0), '{"genes": ["TSC2", "TSC1"]}', True), judged(row(1), '{"genes": ["tsc2"]}', False), judged(row(2), "?", False)]
+    assert said_by(lists, "auto") == ["tsc2", "tsc2", ""]
+    assert said_by(lists, "none") == [None, None, None]
+    assert said_by([judged(row(0), "The answer is 4", True)], "auto") == [None]
+    assert said_by([judged(row(0), "The answer is 4.0", True)], "number") == ["4"]
+    with pytest.raises(UserError, match="frist"):
+        said_by(lists, "frist")
 
 
 def test_rows_with_one_answer_stay_on_one_side() -> None:
@@ -83,6 +86,12 @@ def test_rows_with_one_answer_stay_on_one_side() -> None:
     assert split_rows(many, seed=3) == split_rows(many, seed=3) != split_rows(many, seed=4)
     alone = [judged(row(0), "x", True)]
     assert split_rows(alone) == (alone, [])
+
+
+def test_only_rows_answered_both_ways_choose_the_step() -> None:
+    mixed = [judged(row(0), "a", True), judged(row(0), "b", False), judged(row(0), "c", True)]
+    late = [judged(row(1), "a", True), judged(row(1), "b", True), judged(row(1), "c", False)]
+    assert telling([*mixed, *late, judged(row(2), "a", False)], per_row=2) == mixed[:2]
 
 
 @pytest.mark.parametrize(("correct", "said"), [(True, "raise --threshold"), (False, "lower --threshold")])

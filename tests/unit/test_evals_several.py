@@ -8,7 +8,7 @@ import pytest
 
 from pinetune.evals.answer_rules import open_rule
 from pinetune.evals.evaluate import build_report
-from pinetune.evals.several import BEST, GREEDY, RERANKED, SINGLE, VOTE, judge_several, pick
+from pinetune.evals.several import BEST, GREEDY, RERANKED, SINGLE, VOTE, WEIGHTED, judge_several, pick
 from pinetune.records import Completion, Grade, Group, Prompt, Rollout, Row
 
 
@@ -55,9 +55,10 @@ def test_each_way_has_its_own_reward_and_the_vote_asks_no_grader() -> None:
     report = judge_several(GROUPS, grader, [open_rule("first")], scorer=lambda g: [0.0, 0.0, 1.0])
     assert grader.calls == 0
     rewards = {way.name: way.reward.value for way in report.ways}
-    assert rewards == pytest.approx({SINGLE: 1 / 3, VOTE: 1 / 3, RERANKED: 2 / 3, BEST: 2 / 3})
+    # Weighted by 0, 0, 1 only the last samples vote: A, B and D.
+    assert rewards == pytest.approx({SINGLE: 1 / 3, VOTE: 1 / 3, f"{WEIGHTED} {VOTE}": 2 / 3, RERANKED: 2 / 3, BEST: 2 / 3})
     assert [one.shown for one in report.votes] == ["A", "C", "D"]
-    assert (report.num_samples, report.num_read, [way.reward.n for way in report.ways]) == (3, 9, [3, 3, 3, 3])
+    assert (report.num_samples, report.num_read, [way.reward.n for way in report.ways]) == (3, 9, [3] * 5)
     assert report.way(VOTE).metrics["topmax"].value == pytest.approx(2 / 3)
     assert report.against[BEST].reward.difference.value == pytest.approx(1 / 3)
     assert [(one.share, one.reward.n) for one in report.agreement] == [(0.25, 3), (0.5, 3)]

@@ -136,3 +136,14 @@ def test_the_merged_answer_takes_the_explanation_of_a_sample_that_led_with_the_w
     assert vote(["no", "lists"], open_rule("borda")).answer == "no"
     other = vote(['{"codes": ["F1"], "why": "x"}'], open_rule("borda"))
     assert json.loads(other.answer) == {"codes": ["F1"], "why": "x"}
+
+
+def test_weighted_votes_count_what_their_samples_weigh() -> None:
+    answers = [genes("A", "B"), genes("A", "C"), genes("B", "A")]
+    assert vote(answers, open_rule("first")).shown == "A"
+    weighted = vote(answers, open_rule("first"), [0.1, 0.2, 0.5])
+    assert (weighted.shown, weighted.index, weighted.share) == ("B", 2, 1 / 3)
+    assert weighted.votes == (("B", 1), ("A", 2))  # counts, in the order of their weights
+    # 1 / place: A 0.1 + 0.2 + 0.25 = 0.55, B 0.05 + 0.5 = 0.55 and C 0.1; with a little more for the third sample B leads.
+    assert json.loads(vote(answers, open_rule("reciprocal"), [0.1, 0.2, 0.6]).answer)["genes"] == ["B", "A"]
+    assert json.loads(vote(answers, open_rule("reciprocal")).answer)["genes"] == ["A", "B"]

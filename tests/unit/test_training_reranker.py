@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,18 @@ from pinetune.errors import ModelError
 from pinetune.models.load import LoraSettings, load_model, loaded_from
 from pinetune.models.reranker import Reranker, by_length, new_reranker, open_reranker
 from pinetune.records import Completion, Grade, Group, Prompt, Rollout, Row
-from pinetune.training.reranker import JudgedText, RerankerSettings, balanced, best_of, pair_accuracy, train_reranker
+from pinetune.training.forward import BodyForward
+from pinetune.training.reranker import (
+    JudgedText,
+    RerankerReport,
+    RerankerSettings,
+    answer_logits,
+    balanced,
+    best_of,
+    pair_accuracy,
+    text_losses,
+    train_reranker,
+)
 
 pytestmark = pytest.mark.slow  # seconds in all, of waiting or of work
 
@@ -33,7 +46,8 @@ def toy(reranker: Reranker, rows: int, first: int) -> list[JudgedText]:
     for number in range(first, first + rows):
         for length in (*draw.sample(range(2, 5), 2), *draw.sample(range(7, 10), 2)):
             words = " ".join(draw.choice(["gene", "fox", "dog", "seizures"]) for _ in range(length))
-            found.append(JudgedText(reranker.tokens(ROW, "", words), length >= 6, number))
+            token_ids, begins = reranker.text(ROW, "", words)
+            found.append(JudgedText(token_ids, length >= 6, number, begins))
     return found
 
 
@@ -74,6 +88,10 @@ def test_the_text_that_is_scored_holds_prompt_thinking_answer_and_stop_token() -
     reranker = new_reranker(loaded)
     text = loaded.tokenizer.decode(reranker.tokens(ROW, "hm", "four"))
     assert text == "<|im_start|>user\nWhich gene?<|im_end|>\n<|im_start|>assistant\n<think>\nhm\n</think>\n\nfour<|im_end|>"
+    ids, begins = reranker.text(ROW, "hm", "four")
+    assert loaded.tokenizer.decode(ids[begins:]) == "four<|im_end|>"
+    ids, begins = reranker.text(ROW, "hm", "")
+    assert begins == len(ids) - 1  # the stop token alone
     opened = new_reranker(loaded_from(make_model(), make_tokenizer("chatml-open")))
     assert opened.tokenizer.decode(opened.tokens(ROW, "hm", "four")).endswith("assistant\n<think>\nhm\n</think>\n\nfour<|im_end|>")
     reranker.max_tokens = 3
@@ -113,12 +131,74 @@ def test_the_epoch_with_the_best_order_is_kept() -> None:
     assert pair_accuracy(held_out, reranker.scores([text.token_ids for text in held_out])) == kept.pair_accuracy
 
 
-def test_balanced_takes_all_of_the_rarer_kind_and_as_many_of_the_other() -> None:
-    right = [JudgedText([i], True, i) for i in range(3)]
-    wrong = [JudgedText([i], False, i) for i in range(10)]
-    drawn = balanced(right, wrong, random.Random(0))
+def test_balanced_takes_of_each_name_all_of_the_rarer_kind_and_as_many_of_the_other() -> None:
+    a = [JudgedText([i], i < 3, i, says="A") for i in range(13)]
+    only_right, only_wrong = JudgedText([20], True, 20, says="B"), JudgedText([21], False, 21, says="C")
+    drawn = balanced([*a, only_right, only_wrong], random.Random(0))
+    assert {text.says for text in drawn} == {"A"} and len(drawn) == 6
     assert sorted(text.group for text in drawn if text.correct) == [0, 1, 2]
-    assert len({text.group for text in drawn if not text.correct}) == 3 and len(drawn) == 6
+    wrong = [{text.group for text in balanced(a, order) if not text.correct} for order in [random.Random(1)] * 5]
+    assert {len(groups) for groups in wrong} == {3} and len(set.union(*map(set, wrong))) > 3  # drawn anew each time
+
+
+def test_losses_of_the_last_token_and_of_all_tokens_by_hand() -> None:
+    logits = torch.tensor([0.0, math.log(3.0), 0.0, math.log(3.0)], requires_grad=True)
+    trained, last = text_losses(logits, [2, 1, 1], [True, False, False], token_weight=0.5)
+    right, even, wrong = math.log(4 / 3), math.log(2), math.log(4)  # 3 to 1 for correct: said of a right answer, and of a wrong one
+    assert last.tolist() == pytest.approx([right, even, wrong], abs=1e-6)
+    assert trained.tolist() == pytest.approx([right + (even + right) / 4, 1.5 * even, 1.5 * wrong], abs=1e-6)
+    trained.sum().backward()
+    # of a token: (share that says correct - label), by its weights; the last of the first text counts 1 and 0.5 / 2
+    assert logits.grad is not None
+    assert logits.grad.tolist() == pytest.approx([-0.5 * 0.25, -0.25 * 1.25, 0.5 * 1.5, 0.75 * 1.5], abs=1e-6)
+
+
+@pytest.mark.parametrize("way", [{}, {"fused": False}, {"packed": False}])
+def test_training_reads_what_scoring_reads(fresh: Reranker, way: dict[str, bool]) -> None:
+    texts = toy(fresh, 2, 0)
+    forward = BodyForward(fresh.model, **way)
+    assert (forward.decoder is not None) == (not way)
+    with torch.no_grad():
+        logits, counts = answer_logits(forward, fresh, texts)
+        alone = fresh.logits([text.token_ids for text in texts])
+    assert counts == [len(text.token_ids) - text.begins for text in texts] and min(counts) >= 3  # words and the stop token
+    ends = torch.tensor(counts).cumsum(0) - 1
+    assert torch.allclose(logits[ends], alone, atol=1e-4)
+
+
+def test_all_three_ways_give_one_gradient(fresh: Reranker) -> None:
+    texts = toy(fresh, 2, 0)
+    found = []
+    for way in ({}, {"fused": False}, {"packed": False}):
+        fresh.model.zero_grad()
+        forward = BodyForward(fresh.model, **way)
+        logits, counts = answer_logits(forward, fresh, texts)
+        text_losses(logits, counts, [text.correct for text in texts], 1.0)[0].sum().backward()
+        forward.finish()
+        found.append({name: p.grad.clone() for name, p in fresh.model.named_parameters() if p.grad is not None})
+    fresh.model.zero_grad()
+    assert found[0].keys() == found[1].keys() == found[2].keys() and "score.weight" in found[0]
+    for other in found[1:]:
+        assert all(torch.allclose(found[0][name], other[name], atol=1e-4, rtol=1e-3) for name in other)
+
+
+def test_training_ends_when_looking_again_does_not_help() -> None:
+    """Held-out labels turned round: the better it learns, the worse it orders them."""
+    reranker = new_reranker(loaded_from(make_model(), make_tokenizer()), seed=1)
+    held_out = [replace(text, correct=not text.correct) for text in toy(reranker, 4, 100)]
+    settings = RerankerSettings(epochs=50, learning_rate=5e-3, batch_size=8, patience=3)
+    reports = train_reranker(reranker, toy(reranker, 16, 0), held_out, settings)
+    assert len(reports) - 1 - reports.index(best_of(reports)) == 3 and reports[-1].epoch < 50
+
+
+def test_the_best_report_has_the_best_order_and_of_equal_ones_the_lower_loss() -> None:
+    def report(step: int, held_out_loss: float, pairs: float) -> RerankerReport:
+        return RerankerReport(step, 1, 0.5, held_out_loss, pairs, 0.5, 0.5)
+
+    reports = [report(1, 0.6, 0.7), report(2, 0.5, 0.8), report(3, 0.4, 0.8), report(4, 0.1, 0.6)]
+    assert best_of(reports).step == 3
+    blind = [report(1, math.nan, math.nan), report(2, math.nan, math.nan)]
+    assert best_of(blind).step == 2
 
 
 def test_answers_of_one_kind_teach_nothing(fresh: Reranker) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from pinetune.evals.reranking import JudgedAnswer
     from pinetune.models.reranker import Reranker
     from pinetune.records import Row
-    from pinetune.training.reranker import EpochReport, JudgedText, RerankerSettings
+    from pinetune.training.reranker import JudgedText, RerankerReport, RerankerSettings
 
 rerank_app = typer.Typer(no_args_is_help=True, help="A reranker: picks the best of several answers of a model, without a grader.")
 
@@ -35,23 +36,49 @@ def train(
     held_out: Annotated[
         list[Path] | None, typer.Option(help="Validation and test files: refused where they share rows or answers.")
     ] = None,
-    samples: Annotated[int, typer.Option(min=0, help="Fresh samples a row; 0 = the rollouts the run kept.")] = 0,
-    threshold: Annotated[float, typer.Option(help="An answer is correct from this reward on.")] = 0.5,
+    samples: Annotated[int, typer.Option(min=0, help="Fresh samples a row; 0 = the rollouts the run kept, of all its steps.")] = 16,
+    threshold: Annotated[float, typer.Option(help="An answer is correct from this reward on.")] = 1.0,
     base: Annotated[str | None, typer.Option(help="Whose backbone it gets; default: the model's.")] = None,
-    epochs: Annotated[int, typer.Option(min=1, help="The best of them on rows held out of training is kept.")] = 3,
+    epochs: Annotated[int, typer.Option(min=1, help="At most; the best step on rows held out of training is kept.")] = 8,
     learning_rate: Annotated[float | None, typer.Option(help="Default by size.")] = None,
     per_row: Annotated[int, typer.Option(min=2, help="Most answers of one row, half right and half wrong.")] = 32,
     rule: Annotated[
-        str | None, typer.Option(help="as in pinetune vote: of each thing answered, as many right as wrong answers, so that no name tells")
-    ] = None,
+        str,
+        typer.Option(
+            help="As in pinetune vote: of each thing answered as many right as wrong answers, so that no name tells; "
+            "auto = first for ranked lists, else none."
+        ),
+    ] = "auto",
     allow_answer_overlap: Annotated[bool, typer.Option(help="For tasks with few possible answers (yes/no, a label).")] = False,
     seed: Annotated[int, typer.Option(help="Fixes head, split, order and fresh samples.")] = 0,
     unsafe_python_graders: Unsafe = False,
 ) -> None:
-    """Train a binary head on the model's backbone: from rollouts that a run graded, or from fresh samples (ReFT 4.4)."""
+    """Train a binary head on the model's backbone: from fresh samples (ReFT 4.4), or from the rollouts that a run graded."""
+    how = HowTrained(samples, threshold, base, epochs, learning_rate, per_row, rule, allow_answer_overlap, seed, unsafe_python_graders)
+    train_command(model, data, out, grader, held_out or [], how)
+
+
+@dataclass(frozen=True, slots=True)
+class HowTrained:
+    """The command's flags; see `train`."""
+
+    samples: int
+    threshold: float
+    base: str | None
+    epochs: int
+    learning_rate: float | None
+    per_row: int
+    rule: str
+    allow_answer_overlap: bool
+    seed: int
+    unsafe_python: bool
+
+
+def train_command(model: str, data: Path, out: Path, grader: Path | None, held_out: list[Path], how: HowTrained) -> None:
+    """Collect or draw answers, train, save, and say how well it picks on rows held out of training."""
     from pinetune.cli.answering import answering
     from pinetune.data.rows import load_rows
-    from pinetune.evals.reranking import fingerprints, require_both_kinds, split_rows, thinned
+    from pinetune.evals.reranking import fingerprints, require_both_kinds, said_by, split_rows, telling, thinned
     from pinetune.models.load import load_model
     from pinetune.models.names import find_model
     from pinetune.models.reranker import new_reranker
@@ -60,47 +87,45 @@ def train(
     console = Console()
     rows = load_rows(data, max_rows=None)
     asked = answering(model, grader)
-    if asked.run is None and not samples:
+    if asked.run is None and not how.samples:
         raise UserError(f"{model} is no run folder, so there are no rollouts to learn from; sample some: --samples 16")
-    refuse_held_out(asked, data, rows, held_out or [], allow_answer_overlap)
-    judged = thinned(collect(asked, rows, samples, threshold, seed, unsafe_python_graders, console), per_row)
-    require_both_kinds(judged, threshold)
-    ours, chosen_by = split_rows(judged, answer_field=asked.evidence["answer_field"], seed=seed)
-    require_both_kinds(ours, threshold)
-    if rule is not None:
-        ours = _evened(ours, rule, unsafe_python_graders)
-        require_both_kinds(ours, threshold)
-    reranker = new_reranker(load_model(find_model(base) if base else asked.source), seed=seed)
-    settings = _settings(reranker, epochs, learning_rate, seed)
+    refuse_held_out(asked, data, rows, held_out, how.allow_answer_overlap)
+    judged = thinned(collect(asked, rows, how, console), how.per_row)
+    require_both_kinds(judged, how.threshold)
+    ours, chosen_by = split_rows(judged, answer_field=asked.evidence["answer_field"], seed=how.seed)
+    require_both_kinds(ours, how.threshold)
+    said = said_by(ours, how.rule, unsafe_python=how.unsafe_python)
+    reranker = new_reranker(load_model(find_model(how.base) if how.base else asked.source), seed=how.seed)
+    settings = _settings(reranker, how.epochs, how.learning_rate, how.seed)
     right = sum(one.correct for one in ours)
     console.print(
-        f"{len(ours)} answers to train on, {right} correct; {len(chosen_by)} answers of other rows choose the epoch; "
+        f"{len(ours)} answers to train on, {right} correct; {len(telling(chosen_by))} answers of other rows choose the step; "
         f"learning rate {settings.learning_rate:.2g}",
         highlight=False,
     )
     began = time.monotonic()
-    reports = fit(reranker, ours, chosen_by, settings, lambda report: console.print(_line(report), highlight=False))
+    reports = fit(reranker, ours, said, telling(chosen_by), settings, lambda report: console.print(_line(report), highlight=False))
     kept = best_of(reports)
     about = {
-        "base": base or model,
-        "threshold": threshold,
-        "samples": samples,
-        "evened_by": rule,
+        "base": how.base or model,
+        "threshold": how.threshold,
+        "samples": how.samples,
+        "rule": how.rule,
         "answers": len(ours),
         "correct": right,
         **_what_training_did(reports, kept, settings, began),
-        "rows": fingerprints(one.row for one in judged),  # the epoch was chosen by the others: neither are evidence
+        "rows": fingerprints(one.row for one in judged),  # the step was chosen by the others: neither are evidence
     }
     reranker.save(out, about)
     console.print(
-        f"Epoch {kept.epoch} kept. Reranker: {out}\nTry it on rows it has not seen: pinetune vote {model} --reranker {out} --data ..."
+        f"Step {kept.step} kept. Reranker: {out}\nTry it on rows it has not seen: pinetune vote {model} --reranker {out} --data ..."
     )
 
 
-def _what_training_did(reports: list[EpochReport], kept: EpochReport, settings: RerankerSettings, began: float) -> dict[str, Any]:
+def _what_training_did(reports: list[RerankerReport], kept: RerankerReport, settings: RerankerSettings, began: float) -> dict[str, Any]:
     return {
-        "kept_epoch": kept.epoch,
-        "epochs": [_finite(asdict(report)) for report in reports],
+        "kept_step": kept.step,
+        "reports": [_finite(asdict(report)) for report in reports],
         "settings": asdict(settings),
         "seconds": round(time.monotonic() - began, 1),
     }
@@ -147,51 +172,47 @@ def refuse_held_out(asked: Answering, data: Path, rows: list[Row], held_out: lis
         check_disjoint(rows, held, field, allow_answer_overlap=allowed, train_file=str(data), valid_file=str(path))
 
 
-def collect(
-    asked: Answering, rows: list[Row], samples: int, threshold: float, seed: int, unsafe_python: bool, console: Console
-) -> list[JudgedAnswer]:
-    """Graded answers: the run's rollouts, or fresh ones."""
+def collect(asked: Answering, rows: list[Row], how: HowTrained, console: Console) -> list[JudgedAnswer]:
+    """The run's rollouts, or fresh ones."""
     from pinetune.cli.grader_services import grader_services
     from pinetune.evals.reranking import judged_of_groups, judged_of_run
     from pinetune.rollout.run import derive_seed, run_groups
 
-    if not samples:
+    if not how.samples:
         assert asked.run is not None
-        return judged_of_run(asked.run, rows, threshold)
-    with grader_services(asked.grader, asked.grader_file) as judging, console.status(f"{len(rows)} rows x {samples} samples ..."):
-        built = asked.grader.build(unsafe_python=unsafe_python, services=judging.services(0))
+        return judged_of_run(asked.run, rows, how.threshold)
+    waiting = f"{len(rows)} rows x {how.samples} samples ..."
+    with grader_services(asked.grader, asked.grader_file) as judging, console.status(waiting):
+        built = asked.grader.build(unsafe_python=how.unsafe_python, services=judging.services(0))
         try:
-            seed = derive_seed(seed, "rerank")
-            groups = run_groups(rows, asked.sampler(), built, num_samples=samples, params=asked.params, seed=seed)
+            seed = derive_seed(how.seed, "rerank")
+            groups = run_groups(rows, asked.sampler(), built, num_samples=how.samples, params=asked.params, seed=seed)
         finally:
             built.close()
-    return judged_of_groups(groups, threshold)
-
-
-def _evened(judged: list[JudgedAnswer], written: str, unsafe_python: bool) -> list[JudgedAnswer]:
-    from pinetune.errors import DataError
-    from pinetune.evals.answer_rules import open_rule
-    from pinetune.evals.reranking import evened
-
-    rule = open_rule(written, unsafe_python=unsafe_python)
-    try:
-        found = evened(judged, rule)
-    finally:
-        rule.close()
-    if not found:
-        raise DataError(f"--rule {written}: nothing is answered both rightly and wrongly in these {len(judged)} answers; leave --rule out")
-    return found
+    return judged_of_groups(groups, how.threshold)
 
 
 def fit(
-    reranker: Reranker, ours: list[JudgedAnswer], chosen_by: list[JudgedAnswer], settings: RerankerSettings, progress: Any
-) -> list[EpochReport]:
+    reranker: Reranker,
+    ours: list[JudgedAnswer],
+    said: Sequence[str | None],
+    chosen_by: list[JudgedAnswer],
+    settings: RerankerSettings,
+    progress: Any,
+) -> list[RerankerReport]:
+    """Raises DataError where nothing is said both rightly and wrongly."""
+    from pinetune.errors import DataError
     from pinetune.training.reranker import JudgedText, train_reranker
 
-    def text(one: JudgedAnswer) -> JudgedText:
-        return JudgedText(reranker.tokens(one.row, one.reasoning, one.answer), one.correct, one.row.index)
+    def text(one: JudgedAnswer, says: str | None = None) -> JudgedText:
+        token_ids, begins = reranker.text(one.row, one.reasoning, one.answer)
+        return JudgedText(token_ids, one.correct, one.row.index, begins, says)
 
-    return train_reranker(reranker, [text(one) for one in ours], [text(one) for one in chosen_by], settings, progress)
+    texts = [text(one, says) for one, says in zip(ours, said, strict=True)]
+    try:
+        return train_reranker(reranker, texts, [text(one) for one in chosen_by], settings, progress)
+    except ValueError as error:
+        raise DataError(f"{error}: nothing is answered both rightly and wrongly; more --samples, or --rule none") from None
 
 
 def _settings(reranker: Reranker, epochs: int, learning_rate: float | None, seed: int) -> RerankerSettings:
@@ -202,11 +223,12 @@ def _settings(reranker: Reranker, epochs: int, learning_rate: float | None, seed
     return RerankerSettings(epochs=epochs, learning_rate=learning_rate or base_learning_rate(size, lora=False), seed=seed)
 
 
-def _line(report: EpochReport) -> str:
+def _line(report: RerankerReport) -> str:
+    where = f"step {report.step} (epoch {report.epoch}): loss {report.loss:.3f}"
     if report.pair_accuracy != report.pair_accuracy:
-        return f"epoch {report.epoch}: loss {report.loss:.3f}; no held-out row has both right and wrong answers"
+        return f"{where}; no held-out row has both right and wrong answers"
     return (
-        f"epoch {report.epoch}: loss {report.loss:.3f}; held out: {report.pair_accuracy:.0%} of pairs in the right order, "
+        f"{where}; held out: {report.pair_accuracy:.0%} of pairs in the right order, "
         f"picks a correct answer for {report.picked:.0%} of the rows (at random {report.chance:.0%})"
     )
 

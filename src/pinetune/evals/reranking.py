@@ -12,11 +12,14 @@ from typing import Any
 
 from pinetune.data.answers import find_answer_field, lookup, normalise
 from pinetune.errors import DataError
-from pinetune.evals.answer_rules import Rule
+from pinetune.evals.answer_rules import open_rule
+from pinetune.evals.ranking import ranked_list
 from pinetune.records import Group, Message, Row
 from pinetune.runs.folder import RunFolder
 
 HELD_OUT_SHARE = 0.2
+AUTO, NO_RULE = "auto", "none"
+CHOOSING_PER_ROW = 8  # answers of a held-out row that choose the step: they are scored again and again
 PER_ROW = 32  # answers of one row: more of them repeat themselves
 
 
@@ -74,23 +77,31 @@ def thinned(judged: Iterable[JudgedAnswer], per_row: int = PER_ROW) -> list[Judg
     return kept
 
 
-def evened(judged: Sequence[JudgedAnswer], rule: Rule) -> list[JudgedAnswer]:
-    """Of each thing that is answered as many right answers as wrong ones, the first given; what is only ever right or wrong goes.
+def said_by(judged: Iterable[JudgedAnswer], written: str, *, unsafe_python: bool = False) -> list[str | None]:
+    """What each answer says by a rule, "" where the rule reads nothing; None for all where nothing is to be read.
 
-    Otherwise a name alone may tell: the answers of training rows are right somewhere, all other names are only ever wrong. A reranker
-    that learns this turns down the right answers of rows it has not seen.
+    `written`: a rule as in answer_rules, "none", or "auto": "first" where most answers are ranked lists, else "none".
+    Raises UserError for an unknown rule.
     """
-    places: dict[tuple[str, bool], list[int]] = defaultdict(list)
-    for place, one in enumerate(judged):
-        reading = rule.read(one.answer)
-        if reading is not None:
-            places[reading.key, one.correct].append(place)
-    kept = []
-    for key in {key for key, _ in places}:
-        right, wrong = places.get((key, True), []), places.get((key, False), [])
-        few = min(len(right), len(wrong))
-        kept += right[:few] + wrong[:few]
-    return [judged[place] for place in sorted(kept)]
+    answers = [one.answer for one in judged]
+    if written == AUTO:
+        written = "first" if sum(ranked_list(answer) is not None for answer in answers) > len(answers) / 2 else NO_RULE
+    if written == NO_RULE:
+        return [None] * len(answers)
+    rule = open_rule(written, unsafe_python=unsafe_python)
+    try:
+        return [reading.key if (reading := rule.read(answer)) is not None else "" for answer in answers]
+    finally:
+        rule.close()
+
+
+def telling(judged: Sequence[JudgedAnswer], per_row: int = CHOOSING_PER_ROW) -> list[JudgedAnswer]:
+    """The first answers of the rows that these answer both rightly and wrongly: no other row tells how well a reranker orders."""
+    rows: dict[int, list[JudgedAnswer]] = defaultdict(list)
+    for one in judged:
+        if len(rows[one.row.index]) < per_row:
+            rows[one.row.index].append(one)
+    return [one for answers in rows.values() if len({answer.correct for answer in answers}) == 2 for one in answers]
 
 
 def split_rows(

@@ -22,6 +22,7 @@ from pinetune.records import EvalReport, Grader, Group, Interval, Rollout
 Scorer = Callable[[Group], Sequence[float]]  # one score a rollout of the group; the highest is taken
 
 GREEDY, SINGLE, VOTE, RERANKED, BEST = "greedy", "single sample", "vote", "reranker", "best of n"
+WEIGHTED = "weighted"  # before a vote's name: each sample's vote counts what the reranker thinks of it
 AGREEMENTS = (0.25, 0.5, 0.75, 1.0)
 
 
@@ -63,20 +64,21 @@ def judge_several(
 ) -> SeveralReport:
     """`groups`: n graded samples of each row. `greedy`: a report of one answer a row at temperature 0, the baseline where it is given.
 
-    Several rules are votes over the same samples, named "vote RULE". Only a merged list is graded anew; every other answer keeps the
-    grade it has. `options` as in `evaluate.build_report`.
+    Several rules are votes over the same samples, named "vote RULE"; with a scorer each is there again as "weighted vote", the samples
+    counting what they score. Only a merged list is graded anew; every other answer keeps the grade it has. `options` as in
+    `evaluate.build_report`.
     Raises GraderError where a way's answers could not be graded at all.
     """
     ways = [*([greedy] if greedy else []), _report(SINGLE, groups, options)]
-    by_rule = []
-    for rule in rules:
-        votes = [vote([rollout.completion.answer for rollout in group.rollouts], rule) for group in groups]
-        voted = [_taken(group, _voted_rollout(group, one, grader)) for group, one in zip(groups, votes, strict=True)]
-        by_rule.append((votes, voted))
-        ways.append(_report(VOTE if len(rules) == 1 else f"{VOTE} {rule.name}", voted, options))
+    names = {rule.name: VOTE if len(rules) == 1 else f"{VOTE} {rule.name}" for rule in rules}
+    by_rule = [_by_vote(groups, rule, grader) for rule in rules]
+    ways += [_report(names[rule.name], voted, options) for rule, (_, voted) in zip(rules, by_rule, strict=True)]
     votes, voted = by_rule[0]
     if scorer is not None:
-        ways.append(_report(RERANKED, [_taken(group, pick(group, scorer(group))) for group in groups], options))
+        scores = [scorer(group) for group in groups]
+        for rule in rules:
+            ways.append(_report(f"{WEIGHTED} {names[rule.name]}", _by_vote(groups, rule, grader, scores)[1], options))
+        ways.append(_report(RERANKED, [_taken(group, pick(group, own)) for group, own in zip(groups, scores, strict=True)], options))
     ways.append(_report(BEST, [_taken(group, _best(group)) for group in groups], options))
     ways = align(ways, **options)
     return SeveralReport(
@@ -88,6 +90,15 @@ def judge_several(
         num_read=sum(one.num_read for one in votes),
         agreement=tuple(_agreement(voted, votes, options)),
     )
+
+
+def _by_vote(
+    groups: Sequence[Group], rule: Rule, grader: Grader, weights: Sequence[Sequence[float]] | None = None
+) -> tuple[list[Voted], list[Group]]:
+    """The votes, and the groups of the one answer that each of them takes."""
+    counted = [None] * len(groups) if weights is None else weights
+    votes = [vote([rollout.completion.answer for rollout in g.rollouts], rule, own) for g, own in zip(groups, counted, strict=True)]
+    return votes, [_taken(group, _voted_rollout(group, one, grader)) for group, one in zip(groups, votes, strict=True)]
 
 
 def pick(group: Group, scores: Sequence[float]) -> Rollout:

@@ -34,8 +34,10 @@ class Voted:
     votes: tuple[tuple[str, int], ...] = ()  # (what was said, how often), most first
 
 
-def vote(answers: Sequence[str], rule: Rule) -> Voted:
+def vote(answers: Sequence[str], rule: Rule, weights: Sequence[float] | None = None) -> Voted:
     """The answer most samples give; of equally frequent ones the one that was seen first. Raises ValueError for no answers.
+
+    `weights`: what each sample's vote counts (a reranker's scores: Li et al. 2022, arXiv:2206.02336); `votes` and `share` stay counts.
 
     >>> from pinetune.evals.answer_rules import open_rule
     >>> voted = vote(["The answer is 4", "The answer is 5", "#### 4.0"], open_rule("number"))
@@ -45,18 +47,21 @@ def vote(answers: Sequence[str], rule: Rule) -> Voted:
     if not answers:
         raise ValueError("a vote needs at least one answer")
     name, _, field = rule.name.partition(":")
+    counted = [1.0] * len(answers) if weights is None else weights
     if name in AGGREGATES:
-        return _merge(answers, POINTS[name], field or None)
+        return _merge(answers, POINTS[name], field or None, counted)
     counts: dict[str, int] = {}
+    sums: dict[str, float] = {}
     first: dict[str, tuple[int, str]] = {}
     for index, answer in enumerate(answers):
         reading = rule.read(answer)
         if reading is not None:
             counts[reading.key] = counts.get(reading.key, 0) + 1
+            sums[reading.key] = sums.get(reading.key, 0.0) + counted[index]
             first.setdefault(reading.key, (index, reading.shown))
     if not counts:
         return Voted(answers[0], "", 0.0, len(answers), 0, 0)
-    order = sorted(counts, key=lambda key: -counts[key])  # stable: ties stay as first seen
+    order = sorted(counts, key=lambda key: -sums[key])  # stable: ties stay as first seen
     index, shown = first[order[0]]
     votes = tuple((first[key][1], counts[key]) for key in order)
     return Voted(answers[index], shown, counts[order[0]] / len(answers), len(answers), sum(counts.values()), index, votes=votes)
@@ -74,7 +79,7 @@ def _reciprocal(place: int, _: int) -> float:
 POINTS: dict[str, Callable[[int, int], float]] = {"borda": _borda, "reciprocal": _reciprocal}
 
 
-def _merge(answers: Sequence[str], points: Callable[[int, int], float], field: str | None) -> Voted:
+def _merge(answers: Sequence[str], points: Callable[[int, int], float], field: str | None, weights: Sequence[float]) -> Voted:
     """Ranked lists put together: entries by their points, ties by first seen, no longer than the longest sampled list.
 
     A longer list would hit more by listing more. The share is that of the samples with the winner in first place. A list that names
@@ -91,10 +96,10 @@ def _merge(answers: Sequence[str], points: Callable[[int, int], float], field: s
     scores: dict[str, float] = {}
     shown: dict[str, str] = {}
     leads: dict[str, int] = {}
-    for listed in lists.values():
+    for index, listed in lists.items():
         for place, entry in enumerate(listed):
             key = normalise(entry)
-            scores[key] = scores.get(key, 0.0) + points(place, longest)
+            scores[key] = scores.get(key, 0.0) + weights[index] * points(place, longest)
             shown.setdefault(key, entry.strip())
         leads[normalise(listed[0])] = leads.get(normalise(listed[0]), 0) + 1
     order = sorted(scores, key=lambda key: -scores[key])[:longest]

@@ -47,11 +47,18 @@ class Reranker:
     def tokens(self, row: Row, reasoning: str, answer: str) -> list[int]:
         """Prompt, thinking, answer and stop token, spelled from the text: rollouts that were kept as text and those just sampled
         look alike. Of a text longer than the model reads the end is kept."""
+        return self.text(row, reasoning, answer)[0]
+
+    def text(self, row: Row, reasoning: str, answer: str) -> tuple[list[int], int]:
+        """`tokens`, and the place of the answer's first one, after prompt and thinking: before it nothing can be right or wrong."""
         prompt, tags = self.chat.render(row), self.chat.thinking
         opening = "" if prompt.thinking_open else f"{tags.open}\n"
         words = f"{opening}{reasoning}\n{tags.close}\n\n{answer}" if reasoning or prompt.thinking_open else answer
-        ids = [*prompt.token_ids, *self.tokenizer.encode(words, add_special_tokens=False), self.chat.stop_ids[0]]
-        return ids[-self.max_tokens :]
+        spelled = self.tokenizer.encode(words, add_special_tokens=False)
+        ids = [*prompt.token_ids, *spelled, self.chat.stop_ids[0]][-self.max_tokens :]
+        # Counted from the end: where thinking and answer meet, one token may belong to both.
+        after = min(len(spelled), len(self.tokenizer.encode(answer, add_special_tokens=False)))
+        return ids, max(0, len(ids) - 1 - after)
 
     def logits(self, texts: Sequence[Sequence[int]]) -> Tensor:
         """Log-odds of "correct" of each text, float32 [N]; with gradient where that is on."""

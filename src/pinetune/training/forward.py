@@ -84,8 +84,8 @@ def padded_document_hidden(lm: Any, documents: Sequence[Sequence[int]], trained:
     return hidden[torch.tensor(rows, device=device), torch.tensor(columns, device=device)]
 
 
-class PolicyForward:
-    """The forward passes of one optimizer step; `finish` after its last backward.
+class BodyForward:
+    """The forward passes of one optimizer step through a model's body, whatever head it has; `finish` after its last backward.
 
     Three ways, by what the model allows: fused blocks (fused.py), its own modules over packed rows, its own modules over padded rows.
     `packed` and `fused` False rule a way out, which tests use.
@@ -98,7 +98,6 @@ class PolicyForward:
         self.bfloat16 = bfloat16
         dtype = torch.bfloat16 if bfloat16 else torch.float32
         self.decoder = FusedDecoder(self.lm, dtype) if packed and fused and can_fuse(self.lm) else None
-        self.head = head_of(self.lm, dtype if self.decoder else None)
 
     def precision(self) -> AbstractContextManager[object]:
         """To be entered around forward and backward: bfloat16 products, through autocast where the blocks do not see to it."""
@@ -125,9 +124,21 @@ class PolicyForward:
 
     def finish(self) -> None:
         """Gradients that were collected on the side reach the parameters."""
-        self.head.finish()
         if self.decoder is not None:
             self.decoder.finish()
+
+
+class PolicyForward(BodyForward):
+    """The body with its language-model head."""
+
+    def __init__(self, model: Any, *, bfloat16: bool = False, packed: bool = True, fused: bool = True) -> None:
+        super().__init__(model, bfloat16=bfloat16, packed=packed, fused=fused)
+        dtype = torch.bfloat16 if bfloat16 else torch.float32
+        self.head = head_of(self.lm, dtype if self.decoder else None)
+
+    def finish(self) -> None:
+        self.head.finish()
+        super().finish()
 
 
 def completion_logprobs(forward: PolicyForward, batch: MicroBatch) -> tuple[Tensor, Tensor]:

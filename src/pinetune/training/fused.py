@@ -15,7 +15,7 @@ from pinetune.training.block import Block, BlockFunction, Norm, Rows
 from pinetune.training.layout import Layout
 from pinetune.training.projection import is_plain_linear
 
-FAMILY = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM")
+FAMILY = tuple(body + head for body in ("Llama", "Mistral", "Qwen2", "Qwen3") for head in ("ForCausalLM", "ForSequenceClassification"))
 PROJECTIONS = (
     "self_attn.q_proj",
     "self_attn.k_proj",
