@@ -42,7 +42,8 @@ def make_folds(
         raise DataError(f"{file}: k-fold needs at least 2 folds, not {k}")
     if len(groups) < k:
         what = f"different answers ({field})" if field else "different prompts"
-        raise DataError(f"{file}: {len(groups)} {what} cannot make {k} folds without sharing; ask for at most {len(groups)}")
+        recur = "; or, where answers must recur (labels of a closed set), set allow_answer_overlap" if field else ""
+        raise DataError(f"{file}: {len(groups)} {what} cannot make {k} folds without sharing; ask for at most {len(groups)}{recur}")
     dealt: list[list[Row]] = [[] for _ in range(k)]
     for key in sorted(groups, key=lambda key: (-len(groups[key]), _hash(seed, key))):
         min(dealt, key=len).extend(groups[key])
