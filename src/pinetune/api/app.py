@@ -41,8 +41,10 @@ def create_app(settings: Settings, store: Store, serving_url: str | None = None,
             yield
             group.cancel_scope.cancel()
         await link.close()
+        context.close()
 
     link = ServingLink(serving_url, serving_secret)
+    context = Context(settings, store, Buckets(settings.rate_limit), link)
     app = FastAPI(
         title="Pinetune",
         version=__version__,
@@ -53,7 +55,7 @@ def create_app(settings: Settings, store: Store, serving_url: str | None = None,
         redirect_slashes=False,
     )
     metrics = Metrics(store)
-    app.state.context = Context(settings, store, Buckets(settings.rate_limit), link)
+    app.state.context = context
     app.state.doorkeeper = Doorkeeper(settings, store)
     app.state.metrics = metrics
     problems.install(app)

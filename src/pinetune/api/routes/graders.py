@@ -49,8 +49,8 @@ def _validate(body: dict[str, Any], here: Context) -> dict[str, Any]:
 
 def _services(here: Context) -> Any:
     """Their cache stays open."""
-    if here.services is None:
+    if here.judges is None:
         from pinetune.api.judges import judge_service
 
-        here.services = judge_service(here.settings, here.store, here.serving).services()
-    return here.services
+        here.judges = judge_service(here.settings, here.store, here.serving)
+    return here.judges.services()
