@@ -54,6 +54,14 @@ def test_json_holds_the_answers_and_how_many_fit(run: Path) -> None:
     assert (body["total"], [one["id"] for one in body["rows"]]) == (3, ["eval-2:5:0"])
 
 
+def test_a_mark_of_nobody_named_is_kept(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody() -> str:
+        raise KeyError("getpwuid(): uid not found: 4711")
+
+    monkeypatch.setattr("getpass.getuser", nobody)
+    assert said(str(run), "--mark", "eval-2:5:0", "--verdict", "right") == "eval-2:5:0: 1 by nobody named (graded 0.75)\n"
+
+
 def test_marks_are_listed_and_exported(run: Path, tmp_path: Path) -> None:
     assert said(str(run), "--marks") == "No marks yet.\n"
     said(str(run), "--mark", "eval-2:5:0", "--verdict", "0.25", "--by", "ada")

@@ -105,11 +105,12 @@ def test_a_log_that_inspect_ai_made_is_read(tmp_path: Path) -> None:
         {"id": "a", "epoch": 1, "input": "Peru?", "target": "Lima", "output": output, "scores": {"match": {"value": "C"}}, "metadata": {}},
         {"id": "b", "epoch": 1, "input": "Peru?", "target": "Lima", "output": output, "scores": {"match": {"value": 0.25}}},
         {"id": "c", "epoch": 1, "input": "Peru?", "target": "Lima", "output": {}, "error": {"message": "boom"}, "scores": {}},
+        {"id": "d", "epoch": 1, "input": "Peru?", "target": "Lima", "output": output, "scores": {"match": {"value": float("nan")}}},
     ]
     path = tmp_path / "theirs.json"
     path.write_text(json.dumps({"version": 2, "status": "success", "eval": facts, "samples": samples}))
     back = read_inspect_log(path)
-    assert [each["status"] for each in back.items] == ["pass", "fail", "error"]
+    assert [each["status"] for each in back.items] == ["pass", "fail", "error", "error"]
     assert back.items[0]["sample"]["output"] == [{"role": "assistant", "content": "Lima"}]
     assert measure(back.items).measures["match score"].value == 0.625
     assert back.items[2]["sample"]["error"]["message"] == "boom"

@@ -96,8 +96,16 @@ def mark_command(run: Path, rollout: str, verdict: str | None, note: str, by: st
 
     if verdict is None:
         raise UserError(f"--mark {rollout}: add --verdict right, wrong, or a number from 0 to 1")
-    made = mark(run, rollout, verdict, note=note, by=by if by is not None else getpass.getuser())
+    made = mark(run, rollout, verdict, note=note, by=by if by is not None else _user())
     typer.echo(_mark_line(made))
+
+
+def _user() -> str:
+    """ "" where nobody has a name, as in a container that runs under a bare number."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return ""
 
 
 def marks_command(run: Path, export_to: Path | None, data: Path | None, as_json: bool) -> None:

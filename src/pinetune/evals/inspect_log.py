@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime
 import hashlib
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -236,6 +237,8 @@ def _result(name: str, score: Mapping[str, Any]) -> dict[str, Any]:
     words = {"c": 1.0, "i": 0.0, "p": 0.5, "n": 0.0, "yes": 1.0, "no": 0.0, "true": 1.0, "false": 0.0}
     value = score.get("value")
     number = float(value) if isinstance(value, bool | int | float) else words.get(str(value).lower())
+    if number is not None and not math.isfinite(number):  # inspect_ai's NaN for a sample that a scorer left out
+        number = None
     result: dict[str, Any] = {
         "name": name,
         "type": "inspect-scorer",
