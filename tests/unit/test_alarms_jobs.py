@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from alarm_jobs import CLOSED, FORGIVING, PLANTED, SOUND_JOBS, WORDS, Planted, body_of, run_planted, said_in
+from alarm_jobs import CLOSED, FORGIVING, PLANTED, SOUND_JOBS, WORDS, Planted, body_of, python, run_planted, said_in
 from rich.console import Console
 
 from pinetune.bench.options import BenchOptions
@@ -76,6 +76,13 @@ def test_the_bench_finds_the_same_hole_before_a_job_runs(tmp_path: Path, grader:
     finally:
         built.close()
     assert (("bad", "empty") in {(finding.level, finding.probe) for finding in report.findings}) == found
+
+
+@pytest.mark.slow
+def test_a_number_that_cannot_be_added_up_is_no_grade(tmp_path: Path) -> None:
+    said = run_planted(tmp_path, Planted(python("huge", "return 1e308 if len(text) % 5 == 0 else len(text) / 1000"), {"steps": 3}))
+    assert [alarm.name for alarm in said] == ["grader_errors"]
+    assert "the grader gave 1e+308" in said[0].message and "belongs between 0 and 1" in said[0].message
 
 
 @pytest.mark.slow

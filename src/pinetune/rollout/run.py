@@ -18,6 +18,7 @@ from pinetune.records import Completion, Grade, Grader, Group, Prompt, Rollout, 
 # Graders wait (a child process, a judge), so many more than there are cores; how many of them work at once is capped where
 # they wait: `sandbox.pool` by cores, `judges` by judge_concurrency.
 GRADING_THREADS = 64
+LARGEST = 1e100  # beyond it the means and squares of a step overflow, and with them the job
 
 
 def derive_seed(*parts: int | str) -> int:
@@ -81,7 +82,11 @@ def _grade(grader: Grader, completion: Completion, row: Row, spent: list[BudgetS
     """`spent` hears of a spent budget; the grades that are still waiting then ask nobody."""
     try:
         if not spent:
-            return grader.grade(completion, row)
+            grade = grader.grade(completion, row)
+            if grade.status == "error" or abs(grade.value) <= LARGEST:  # False for NaN
+                return grade
+            text = f"the grader gave {grade.value:g}: a reward is a number that can be added up, and belongs between 0 and 1"
+            return Grade(status="error", error_kind="other_error", explanation=text)
     except BudgetSpent as error:
         spent.append(error)
     except Exception:  # the boundary to foreign code: whatever it raised, this answer could not be graded
