@@ -31,8 +31,7 @@ def events(client: Any, job_id: str) -> list[Any]:
 def test_from_files_to_an_answer(tmp_path: Path) -> None:
     from openai import OpenAI
 
-    with Service(tmp_path / "home") as service:
-        client = OpenAI(base_url=service.url, api_key="none", timeout=240)
+    with Service(tmp_path / "home") as service, OpenAI(base_url=service.url, api_key="none", timeout=240) as client:
         train, valid = upload(client, "train.jsonl", "abcdefgh"), upload(client, "valid.jsonl", "xyz")
         hyperparameters: Any = {"batch_size": 2, "eval_interval": 4, "eval_samples": 1}
         method: Any = {"type": "reinforcement", "reinforcement": {"grader": GRADER, "hyperparameters": hyperparameters}}

@@ -333,8 +333,12 @@ def test_a_served_model_is_asked_through_the_whole_server(tmp_path: Path) -> Non
 
     prepare(tmp_path / "home")
     settings = Settings.read({}, home=tmp_path / "home")
-    with Store.open(settings) as store, listening(create(FolderDirectory())) as serving, listening(create_app(settings, store)) as url:
-        client = OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0)
+    with (
+        Store.open(settings) as store,
+        listening(create(FolderDirectory())) as serving,
+        listening(create_app(settings, store)) as url,
+        OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client,  # left open, it would warn in somebody else's test
+    ):
         config: Any = {"type": "custom", "item_schema": {"type": "object"}}
         made = client.evals.create(data_source_config=config, testing_criteria=[EXACT])  # type: ignore[list-item]
         rows = [{"item": {"messages": [{"role": "user", "content": f"Case {i}"}], "answer": "x"}} for i in range(4)]
