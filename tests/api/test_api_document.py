@@ -49,8 +49,8 @@ def _parameter(text: str) -> tuple[str, tuple[set[str], str | None]]:
 
 
 @pytest.fixture(scope="module")
-def document(service: Service) -> dict[str, Any]:
-    found: dict[str, Any] = httpx.get(f"{service.url}/openapi.json").json()
+def document(service: Service, http: httpx.Client) -> dict[str, Any]:
+    found: dict[str, Any] = http.get(f"{service.url}/openapi.json").json()
     return found
 
 

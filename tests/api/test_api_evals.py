@@ -316,20 +316,20 @@ def test_the_report_s_address_leads_to_a_page(client: OpenAI, http: httpx.Client
     made = new_eval(client, EXACT, LIKE, name="<b>sums</b>")
     rows = [{"item": {"question": f"row {i}?", "answer": str(i)}, "sample": {"output_text": "<script>1</script>"}} for i in range(54)]
     run = lenient.evals.runs.create(made.id, name="long & wide", data_source=jsonl([*rows, ROWS[0], {"item": {"answer": "5"}}]))
-    assert "queued" in httpx.get(run.report_url).text  # before there is anything to show, too
+    assert "queued" in http.get(run.report_url).text  # before there is anything to show, too
     work()
     address = lenient.evals.runs.retrieve(run.id, eval_id=made.id).report_url
     assert [address] == [other.report_url for other in lenient.evals.runs.list(made.id)] == [run.report_url]
-    page = httpx.get(address)
+    page = http.get(address)
     assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
     assert "default-src 'none'" in page.headers["content-security-policy"] and "sandbox" in page.headers["content-security-policy"]
     assert "long &amp; wide" in page.text and "&lt;b&gt;sums&lt;/b&gt;" in page.text and "<script" not in page.text
     assert "56 answers: 1 passed, 54 failed, 1 that" in page.text
     assert "<td>passed</td><td>0.018</td>" in page.text and page.text.count("<article>") == 50
     (more,) = [link for link in re.findall(r'href="([^"]*)"', page.text) if "after" in link]
-    rest = httpx.get(address + html.unescape(more)).text
+    rest = http.get(address + html.unescape(more)).text
     assert rest.count("<article>") == 6 and "could not be graded (" in rest
-    passed = httpx.get(address, params={"status": "pass"}).text
+    passed = http.get(address, params={"status": "pass"}).text
     assert passed.count("<article>") == 1 and "2+2?" in passed
     assert http.get(f"/pinetune/evals/{made.id}/runs/evalrun_none/report").json()["error"]["param"] is None
     assert http.get(f"/pinetune/evals/{made.id}/runs/{run.id}/report", params={"after": "x"}).json()["error"]["param"] == "after"

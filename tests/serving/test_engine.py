@@ -112,7 +112,7 @@ def test_closing_ends_what_is_under_way_with_503(new_server: Any) -> None:
 @pytest.mark.parametrize("body", [b"", b"{", b"[1]", b'"x"', b"[" * 100_000, b'{"model": "pinetune-mini", "messages": "hi"}', b"\xff\xfe"])
 def test_bad_bodies_are_400(client: OpenAI, body: bytes) -> None:
     for path in ("chat/completions", "responses", "embeddings"):
-        reply = httpx.post(f"{client.base_url}{path}", content=body, headers={"Content-Type": "application/json"})
+        reply = httpx.post(f"{client.base_url}{path}", content=body, headers={"Content-Type": "application/json"}, timeout=PATIENCE)
         assert reply.status_code == 400
         assert sorted(reply.json()["error"]) == ["code", "message", "param", "type"]
 
