@@ -14,7 +14,7 @@ from pinetune.errors import JobError
 from pinetune.evals.evaluate import build_report, compare
 from pinetune.evals.statistics import PairedResult
 from pinetune.loop.ablation.controls import FormatGrader, RandomGrader, format_check
-from pinetune.loop.ablation.fewshot import candidates, with_shots
+from pinetune.loop.ablation.fewshot import Shots, candidates, choice_rows, with_shots
 from pinetune.loop.ablation.report import AblationReport, Arm, as_text
 from pinetune.loop.ablation.split import split_gain
 from pinetune.records import Completion, EvalReport, Grade, Group, Interval, Prompt, Rollout, Row
@@ -75,6 +75,14 @@ def test_few_shot_prompts_keep_the_system_message_first_and_the_item_untouched()
     ]  # fmt: skip
     assert shown.item == row(0).item and shown.index == 0
     assert with_shots(row(0), found[0], lambda r: "") == row(0)
+
+
+def test_a_prompt_is_not_chosen_by_rows_that_it_answers() -> None:
+    train, valid = [row(i) for i in range(60)], [row(i) for i in range(100, 170)]
+    shots = Shots("2 examples", (train[3], train[55]))
+    assert choice_rows(train, valid, shots) == valid[:50]
+    assert [one.index for one in choice_rows(train, [], shots)] == [i for i in range(50) if i != 3]
+    assert choice_rows(train[:2], [], Shots("all", tuple(train[:2]))) == train[:2]  # nothing else is there
 
 
 def report(name: str, *answers: tuple[str, float]) -> EvalReport:

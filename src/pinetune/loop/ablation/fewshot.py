@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pinetune.records import Row
 
 COUNTS = (0, 1, 2, 4)  # worked rows in the prompt
+CHOICE_ROWS = 50  # on which a choice is judged
 DRAWS = 2  # choices of rows for each count
 SYSTEM = ("system", "developer")
 
@@ -30,6 +31,14 @@ def candidates(train: Sequence[Row], seed: int) -> list[Shots]:
                 chosen = random.Random(f"{seed} {count} {draw}").sample(list(train), count)
                 found.append(Shots(f"{count} example{'s' * (count > 1)}, choice {draw + 1}", tuple(chosen)))
     return found
+
+
+def choice_rows(train: Sequence[Row], valid: Sequence[Row], shots: Shots) -> list[Row]:
+    """Validation rows; where there are none training rows, but none whose answer stands in the prompt (while others are left)."""
+    if valid:
+        return list(valid[:CHOICE_ROWS])
+    shown = {row.index for row in shots.rows}
+    return [row for row in train[:CHOICE_ROWS] if row.index not in shown] or list(train[:CHOICE_ROWS])
 
 
 def with_shots(row: Row, shots: Shots, write: Callable[[Row], str]) -> Row:

@@ -23,7 +23,7 @@ from pinetune.data.rows import write_rows
 from pinetune.errors import JobError
 from pinetune.evals.evaluate import align, compare, evaluate
 from pinetune.loop.ablation.controls import FormatCheck, FormatGrader, RandomGrader, format_check
-from pinetune.loop.ablation.fewshot import candidates, with_shots
+from pinetune.loop.ablation.fewshot import candidates, choice_rows, with_shots
 from pinetune.loop.ablation.report import AblationReport, Arm
 from pinetune.loop.ablation.split import split_gain
 from pinetune.loop.config import eval_samples
@@ -46,7 +46,6 @@ ARMS = {
     "prompt": "The base with worked examples in its prompt",
 }
 TRAINED = ("job", "random", "format")  # run folders of this very job, whatever their grader
-CHOICE_ROWS = 50  # validation rows on which a few-shot prompt is chosen
 SFT_OPTIONS = ("device", "dtype", "threads", "lora", "micro_batch_tokens")  # of the job's "pinetune" section
 FINAL = "final-tuned"
 SEED = 1  # where the job names none: every arm must draw alike
@@ -168,12 +167,12 @@ def _prompt(shared: Shared, prepared: Prepared) -> None:
     """The choice is made on validation rows (training rows where there are none), the evidence on the others, as for every arm."""
     assert shared.form is not None
     write, sampler = shared.form.write, LocalSampler(prepared.loaded)
-    choice_rows = (prepared.valid or prepared.train)[:CHOICE_ROWS]
     evidence = prepared.test or prepared.valid
     room = (prepared.loaded.context_length or 10**9) - prepared.config.max_tokens
     best, best_reward, tried = None, -1.0, 0
     for shots in candidates(prepared.train, prepared.config.seed):
-        rows = {"choice": [with_shots(row, shots, write) for row in choice_rows], "all": [with_shots(r, shots, write) for r in evidence]}
+        chosen_on = choice_rows(prepared.train, prepared.valid, shots)
+        rows = {"choice": [with_shots(row, shots, write) for row in chosen_on], "all": [with_shots(r, shots, write) for r in evidence]}
         if max(len(prepared.loaded.chat.render(row).token_ids) for of in rows.values() for row in of) > room:
             continue
         report = evaluate(rows["choice"], sampler, prepared.grader, params=prepared.config.sampling(),
@@ -185,7 +184,8 @@ def _prompt(shared: Shared, prepared: Prepared) -> None:
     run = RunFolder(shared.out / "prompt")
     with shared.open_recorder(run) as recorder:
         run.write_job({"body": dict(shared.raw), "few_shot": {"chosen": best.name, "lines": [r.line for r in best.rows], "tried": tried}})
-        recorder.event("info", f"Best of {tried} prompts on {len(choice_rows)} rows: {best.name} (reward {best_reward:.2f})")
+        judged = len(choice_rows(prepared.train, prepared.valid, best))
+        recorder.event("info", f"Best of {tried} prompts on {judged} rows: {best.name} (reward {best_reward:.2f})")
         recorder.evaluation(_judge(prepared, prepared.loaded, FINAL, [with_shots(row, best, write) for row in evidence]))
 
 
