@@ -192,7 +192,7 @@ def test_the_report_says_what_its_rows_can_show_and_what_the_choice_adds(tmp_pat
 
 @pytest.mark.slow
 def test_intervals_cover_what_the_results_page_says() -> None:
-    from benchmarks.coverage import RATES, SIZES, exact, simulate
+    from benchmarks.coverage import RATES, SIZES, exact, simulate, simulate_difference
 
     for n in SIZES:
         for rate in RATES:
@@ -203,5 +203,8 @@ def test_intervals_cover_what_the_results_page_says() -> None:
     monkey.setattr("pinetune.evals.statistics.RESAMPLES", 800)
     try:
         assert 0.92 <= simulate("ranked", 0.6, 100, True, 300, seed=2).covered <= 0.98
+        monkey.setattr("pinetune.evals.statistics.FLIPS", 800)
+        level = simulate_difference("0/1", (0.3, 0.3), 50, True, 300, seed=3)  # nothing differs: p <= 0.05 is wrong
+        assert 0.92 <= level.covered <= 0.98 and 0.005 <= level.significant <= 0.07
     finally:
         monkey.undo()
