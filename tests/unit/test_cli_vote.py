@@ -53,6 +53,13 @@ def test_vote_says_every_way_with_interval_and_n(home: Path) -> None:
     assert vote(home, "--rule", "text", "--rule", "last_number") == report  # the seed fixes it
 
 
+def test_several_ways_on_the_same_rows_are_counted(home: Path) -> None:
+    asked = ["--data", str(home / "test.jsonl"), "--grader", str(home / "grader.json"), "--samples", "6", "--max-tokens", "6"]
+    luck = "2 ways were tried on these rows, and the best of them is in part the luckiest: count its p 2 times."
+    assert luck in run("vote", str(home / "model"), *asked, "--rule", "text", "--rule", "last_number")
+    assert "ways were tried" not in run("vote", str(home / "model"), *asked, "--rule", "text")
+
+
 def test_a_reranker_is_trained_from_fresh_samples_and_refuses_the_rows_it_knows(home: Path) -> None:
     data, out = str(home / "train.jsonl"), str(home / "reranker")
     asked = ["--data", data, "--grader", str(home / "grader.json"), "--samples", "6", "--epochs", "1", "--out", out]

@@ -131,9 +131,14 @@ def show(report: SeveralReport, console: Console) -> None:
 
 
 def _lines(report: SeveralReport) -> list[str]:
+    from pinetune.evals.several import BEST, SINGLE
+
     lines = [f"Reward minus that of {report.ways[0].name}, paired by row:"]
     for name, found in report.against.items():
         lines.append(f"  {name}: {_spread(found.reward.difference, sign='+')}, p {_p(found.reward.p_value)}")
+    tried = sum(name not in (SINGLE, BEST) for name in report.against)
+    if tried > 1:
+        lines.append(f"  {tried} ways were tried on these rows, and the best of them is in part the luckiest: count its p {tried} times.")
     lines.append("Reward of the vote where")
     lines += [f"  {one.share:.0%} or more agree: {_spread(one.reward)} on {one.reward.n} rows" for one in report.agreement]
     total = report.num_samples * len(report.votes)

@@ -10,11 +10,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pinetune.data.answers import find_answer_field, lookup, normalise
+from pinetune.data.answers import find_answer_field, lookup, normalise, prompt_key
 from pinetune.errors import DataError
 from pinetune.evals.answer_rules import open_rule
 from pinetune.evals.ranking import ranked_list
-from pinetune.records import Group, Message, Row
+from pinetune.records import Group, Row
 from pinetune.runs.folder import RunFolder
 
 HELD_OUT_SHARE = 0.2
@@ -49,13 +49,13 @@ def judged_of_run(run: RunFolder, rows: Sequence[Row], threshold: float) -> list
     """
     import polars as pl
 
-    by_messages = {said(row.messages): row for row in rows}
+    by_prompt = {prompt_key(row.messages): row for row in rows}
     found = []
     columns = ["messages", "reasoning", "answer", "grade_value"]
     for path in sorted(run.rollouts.glob("step-*.parquet"), reverse=True):
         graded = pl.scan_parquet(path).filter(pl.col("grade_status") == "ok").select(columns).collect()
         for messages, reasoning, answer, value in graded.iter_rows():
-            row = by_messages.get(_said_json(messages))
+            row = by_prompt.get(prompt_key(json.loads(messages)))
             if row is not None:
                 found.append(JudgedAnswer(row, reasoning, answer, value >= threshold))
     if not found:
@@ -132,7 +132,7 @@ def require_both_kinds(judged: Sequence[JudgedAnswer], threshold: float) -> None
 
 def fingerprints(rows: Iterable[Row]) -> list[str]:
     """Short names of the rows' prompts: what a reranker keeps of its training rows, to refuse them as evidence."""
-    return sorted({hashlib.sha256(said(row.messages).encode()).hexdigest()[:16] for row in rows})
+    return sorted({hashlib.sha256(prompt_key(row.messages).encode()).hexdigest()[:16] for row in rows})
 
 
 def refuse_trained_rows(settings: dict[str, Any], rows: Sequence[Row], file: str) -> None:
@@ -145,12 +145,3 @@ def refuse_trained_rows(settings: dict[str, Any], rows: Sequence[Row], file: str
             f"{file}: the reranker was trained on {len(shared)} of these {len(rows)} rows (lines {lines}); "
             "give rows it has not seen, as the run's test file"
         )
-
-
-def said(messages: Iterable[Message]) -> str:
-    """One spelling for what the model was shown."""
-    return normalise([[message.get("role"), message.get("content")] for message in messages])
-
-
-def _said_json(text: str) -> str:
-    return said(json.loads(text))
