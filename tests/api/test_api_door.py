@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import select
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -161,3 +164,21 @@ def test_secrets_are_hidden_in_logs() -> None:
     record.request = {"request_id": "req_1", "path": "/v1/x"}
     line = JsonLines().format(record)
     assert '"request_id": "req_1"' in line and '"message": "sent [hidden]"' in line
+
+
+@pytest.mark.parametrize("path", ["/v1/files", "/v1/fine_tuning/jobs"])
+def test_a_refusal_reaches_a_client_that_is_still_sending(locked: tuple[Service, str, str], path: str) -> None:
+    """Closing on unread bytes would reset the connection, and the client would see that instead of the reply."""
+    host, port = locked[0].url.removeprefix("http://").removesuffix("/v1").split(":")
+    length = 8 << 20
+    with socket.create_connection((host, int(port)), timeout=60) as client:
+        client.sendall(f"POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Length: {length}\r\n\r\n".encode())
+        assert select.select([client], [], [], 60)[0], "no reply before the body"
+        for _ in range(length >> 16):
+            client.sendall(b" " * (1 << 16))
+        reply = b""
+        while piece := client.recv(1 << 16):
+            reply += piece
+    head, _, body = reply.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 401 ")
+    assert json.loads(body)["error"]["type"] == "invalid_request_error"

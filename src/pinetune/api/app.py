@@ -15,6 +15,7 @@ from pinetune.api.chores import run_chores
 from pinetune.api.context import Context
 from pinetune.api.front import Front
 from pinetune.api.limits import Buckets
+from pinetune.api.linger import Linger
 from pinetune.api.metrics import Metrics
 from pinetune.api.routes import service
 from pinetune.api.routes.table import TABLE
@@ -60,6 +61,7 @@ def create_app(settings: Settings, store: Store, serving_url: str | None = None,
     app.state.metrics = metrics
     problems.install(app)
     document.install(app)
+    app.add_middleware(Linger)
     app.add_middleware(Front, metrics=metrics, organization=settings.organization)
     app.include_router(service.routes)
     for routes in TABLE:
