@@ -34,7 +34,6 @@ class Context:
     graders: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(GRADERS_AT_ONCE))
     preflights: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(PREFLIGHTS_AT_ONCE))
 
-
     def close(self) -> None:
         """What was opened on the way; the store is its opener's."""
         if self.judges is not None:

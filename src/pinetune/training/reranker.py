@@ -29,8 +29,8 @@ from pinetune.training.optimizer import Optimizer
 class JudgedText:
     """An answer as the reranker reads it (`Reranker.tokens`); `group` names the row it answers.
 
-    `begins`: the place of the answer's first token, after prompt and thinking. `says`: what it answers, where a name alone must not tell right from
-    wrong (`balanced`).
+    `begins`: the place of the answer's first token, after prompt and thinking. `says`: what it answers, where a name alone
+    must not tell right from wrong (`balanced`).
     """
 
     token_ids: Sequence[int]
