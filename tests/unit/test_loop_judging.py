@@ -10,6 +10,8 @@ import pytest
 from pinetune.errors import ModelError, UserError
 from pinetune.judges.settings import Price
 from pinetune.loop.judging import check_judges, judge_service, judges_of, who_judges
+from pinetune.settings import Settings
+from pinetune.store import Store
 from pinetune.wire.fine_tuning import PinetuneOptions
 
 URL = "http://judge.example/v1"
@@ -66,6 +68,25 @@ def test_a_job_whose_judge_cannot_be_asked_does_not_begin(monkeypatch: pytest.Mo
     with pytest.raises(ModelError, match="nowhere: no such model"):
         check_judges(judge("o3"), judge_service(options(judge_aliases={"o3": "local:nowhere"})), tmp_path)
     check_judges(judge("o3"), judge_service(options(judge_aliases={"o3": "pinetune-mini"}, judge_budget_usd=1)))
+
+
+def test_the_operator_s_alias_judges_a_job(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A job's process finds the store by its surroundings."""
+    for name in ("PINETUNE_JUDGE_BASE_URL", "OPENAI_BASE_URL", "OPENAI_API_KEY", "PINETUNE_JUDGE_API_KEY", "PINETUNE_MODEL_ALIASES"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PINETUNE_HOME", str(tmp_path))
+    with Store.open(Settings.read()) as store:
+        store.models.register("house", "pinetune-mini")
+        store.models.register("gone", str(tmp_path / "no-such-folder"))
+        store.models.set_alias("o3", "house")
+        store.models.set_alias("o1", "gone")
+    service = judge_service(options())
+    check_judges(judge("o3"), service)
+    assert who_judges(judge("o3"), service.settings) == "o3 -> local:house"
+    with pytest.raises(ModelError, match="no such model"):
+        check_judges(judge("o1"), service)
+    with pytest.raises(UserError, match="pinetune models alias o4 MODEL"):
+        check_judges(judge("o4"), service)
 
 
 def test_people_read_who_judges() -> None:
