@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from typer.testing import CliRunner
 from pinetune.bench.report import Cost
 from pinetune.cli.main import app
 from pinetune.errors import JobError
+from pinetune.evals.statistics import wilson
 from pinetune.preflight.cost import Load, check_cost
 from pinetune.preflight.learnable import Guess, check_learnable, pass_at
 from pinetune.preflight.options import PreflightOptions
@@ -33,7 +35,7 @@ def groups(*rewards: tuple[float | None, ...], finish: str = "stop") -> list[Gro
 
 
 def kinds(made: list[Group], guess: Guess | None = None) -> dict[str, str]:
-    return {f.kind: f.verdict for f in check_learnable(None, made, guess).findings}  # type: ignore[arg-type]
+    return {f.kind: f.verdict for f in check_learnable(made, guess).findings}
 
 
 @pytest.mark.parametrize(
@@ -60,7 +62,7 @@ def test_answers_cut_off_are_said() -> None:
 
 
 def test_figures_by_hand() -> None:
-    part = check_learnable(None, groups((1.0, 0.0, 0.0, 0.0), (0.55, 0.55, 0.2, 0.0)), None)  # type: ignore[arg-type]
+    part = check_learnable(groups((1.0, 0.0, 0.0, 0.0), (0.55, 0.55, 0.2, 0.0)), None)
     figures = part.figures
     assert figures["reward_mean"] == pytest.approx((0.25 + 0.325) / 2)
     assert (figures["pass@1"], figures["pass@4"]) == (pytest.approx((0.25 + 0.5) / 2), 1.0)
@@ -68,6 +70,16 @@ def test_figures_by_hand() -> None:
     assert figures["histogram"] == [4, 0, 1, 0, 0, 2, 0, 0, 0, 1]
     assert (figures["groups_with_spread"], figures["rewarded_share"]) == (1.0, 0.5)
     assert pass_at(3, 4, 0) == 0.0 and pass_at(4, 4, 1) == 1.0
+
+
+def test_rows_that_share_their_answer_count_together() -> None:
+    made = [
+        replace(group, row=replace(group.row, item={"answer": f"g{i // 2}"}))
+        for i, group in enumerate(groups(*[(1.0,), (1.0,), (0.0,), (0.0,)] * 6))
+    ]
+    alone, shared = (check_learnable(made, None, field).figures["reward_ci95"] for field in (None, "answer"))
+    assert alone == list(wilson(0.5, 24))
+    assert shared[0] < alone[0] - 0.05 and shared[1] > alone[1] + 0.05  # both rows of an answer succeed or fail: twelve facts, not 24
 
 
 LOAD = Load(
@@ -78,8 +90,6 @@ LOAD = Load(
 
 
 def changed(**changes: Any) -> Load:
-    from dataclasses import replace
-
     return replace(LOAD, **changes)
 
 

@@ -13,6 +13,7 @@ from pinetune.bench.options import BenchOptions
 from pinetune.bench.paid import paid_form
 from pinetune.bench.run import completion_of
 from pinetune.data.answers import find_answer_field, lookup, normalise
+from pinetune.evals.evaluate import clusters_of, row_reward
 from pinetune.evals.statistics import mean_interval
 from pinetune.preflight.options import Subject
 from pinetune.preflight.report import Finding, Part, Verdict
@@ -37,25 +38,25 @@ class Guess:
     rows: int
 
 
-def check_learnable(subject: Subject, groups: Sequence[Group], guess: Guess | None) -> Part:
-    """`groups`: samples of the base on a sample of training rows, graded."""
+def check_learnable(groups: Sequence[Group], guess: Guess | None, cluster_field: str | None = None) -> Part:
+    """`groups`: samples of the base on a sample of training rows, graded. Rows with one answer in `cluster_field` count together."""
     rewards = [reward for group in groups for reward in group.rewards()]
     total = sum(len(group.rollouts) for group in groups)
     if not rewards:
         reason = next((r.grade.explanation for g in groups for r in g.rollouts), "no rows")[-300:]
         finding = Finding("stop", "ungraded", f"none of {total} answers of the base could be graded: {reason}")
         return Part("learnability", (finding,))
-    figures = _figures(groups, rewards, total)
+    figures = _figures(groups, rewards, total, cluster_field)
     findings = [_verdict(figures, guess), *_asides(figures, guess, groups)]
     if guess is not None:
         figures["best_constant_answer"] = {"answer": guess.answer[:200], "score": guess.score, "rows": guess.rows}
     return Part("learnability", tuple(findings), figures)
 
 
-def _figures(groups: Sequence[Group], rewards: Sequence[float], total: int) -> dict[str, object]:
+def _figures(groups: Sequence[Group], rewards: Sequence[float], total: int, cluster_field: str | None) -> dict[str, object]:
     graded = [group for group in groups if group.graded()]
     samples = min(len(group.rewards()) for group in graded)
-    interval = mean_interval([statistics.fmean(group.rewards()) for group in graded])
+    interval = mean_interval([row_reward(group) for group in graded], clusters_of(graded, cluster_field))
     with_spread = sum(max(group.rewards()) - min(group.rewards()) > 1e-9 for group in graded)
     ks = [k for k in (1, 2, 4, 8, 16, 32, 64) if k <= samples]
     passed = {

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pinetune.data.answers import find_answer_field
 from pinetune.data.rows import load_rows
 from pinetune.errors import BudgetSpent, DataError, JobError, MissingToolError, ModelError, UserError
 from pinetune.graders.build import build_grader
@@ -80,7 +81,9 @@ def _check(subject: Subject) -> PreflightReport:
     except (ModelError, JobError, BudgetSpent) as error:
         return PreflightReport((data, grader, Part("learnability", (Finding("stop", "not_tested", str(error)),))))
     options.told("trying constant answers")
-    learnable = check_learnable(subject, groups, best_guess(subject))
+    own = subject.body.pinetune
+    cluster_field = None if own.allow_answer_overlap else own.answer_field or find_answer_field(subject.train)
+    learnable = check_learnable(groups, best_guess(subject), cluster_field)
     options.told("timing a forward pass")
     cost = check_cost(load_of(subject, opened, groups, seconds), benched.cost if benched else None, subject.beside.resolve())
     return PreflightReport((data, grader, learnable, cost))
