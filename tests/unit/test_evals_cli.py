@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from judge_server import JudgeServer, Sent, fails, says
+from tiny_models import save_tiny
 from typer.testing import CliRunner
 
 from pinetune.cli.main import app
@@ -87,6 +88,17 @@ def test_several_samples_of_a_row_are_one_row(tmp_path: Path) -> None:
         found = call("run", "eval.json", "--data", "rows.jsonl", "--model", "big", "--base-url", server.url, "--samples", "2", "--json")
     assert (found["num_rows"], found["num_items"]) == (8, 16)
     assert (found["metrics"]["passed"]["value"], found["metrics"]["passed"]["n"]) == (0.5, 8)
+
+
+@pytest.mark.slow
+def test_a_model_trained_anew_in_its_folder_is_not_the_one_that_was_measured(tmp_path: Path) -> None:
+    save_tiny(tmp_path / "model", seed=1)
+    asked = ("run", "eval.json", "--data", "rows.jsonl", "--model", "model", "--max-tokens", "4", "--json")
+    first = call(*asked)
+    assert call(*asked) == first
+    save_tiny(tmp_path / "model", seed=2)
+    with pytest.raises(UserError, match="holds a run with other settings; choose another --out"):
+        call(*asked)
 
 
 def test_a_vote_is_a_server_s_business(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pinetune.graders.options import Services
 
 LOCAL_MAX_TOKENS = 512
+ENDS = 2**20  # bytes
 THINKING_SHARE = 0.75  # as in jobs whose reasoning_effort is "default"
 
 
@@ -56,8 +57,7 @@ def run_command(asked: Asked, *, unsafe_python: bool, as_json: bool) -> None:
     found = read_eval(asked.eval_file)
     cases, data = _rows(asked, found)
     place = _place(asked)
-    if asked.model is not None and place is None:
-        find_model(asked.model)  # before anything is written
+    here = find_model(asked.model) if asked.model is not None and place is None else None  # before anything is written
     params = _params(asked, found, local=asked.model is not None and place is None)
     times = asked.samples if asked.model is not None else 1
     file = RunFile(asked.out or Path("runs/evals") / f"{_slug(found.name)}--{_slug(asked.model or 'answers')}.jsonl")
@@ -65,6 +65,7 @@ def run_command(asked: Asked, *, unsafe_python: bool, as_json: bool) -> None:
         criteria = Criteria(found.criteria, services=services, unsafe_python=unsafe_python)
         try:
             settings = {"params": params, "samples": times, "endpoint": place.shown if place else None}
+            settings |= {"weights": weights_mark(Path(here))} if here else {}
             ids = [criterion["id"] for criterion in found.criteria]
             head = {"eval": found.name, "model": asked.model or "", "criteria": ids, "graders": _shown(found), "data": data}
             done = file.begin({**head, "settings": settings})
@@ -135,6 +136,23 @@ def _sample_here(cases: Sequence[Case], plan: Plan, model: str, params: Mapping[
     )
     sampler = LocalSampler(load_model(find_model(model)))
     run_sampled(cases, plan, sampler, model, settings, seed=params["seed"], keep=keep, done=done)
+
+
+def weights_mark(folder: Path) -> str:
+    """Changes with the weights in a model's folder (a run trained anew lies where the old one lay); "" for a hub id.
+
+    Of each file its size and both ends: the whole of a large model would take minutes to read, and training changes every tensor.
+    """
+    mark = hashlib.sha256()
+    found = sorted(folder.glob("*.safetensors")) if folder.is_dir() else []
+    for path in found:
+        size = path.stat().st_size
+        mark.update(f"{path.name} {size}\n".encode())
+        with path.open("rb") as file:
+            mark.update(file.read(ENDS))
+            file.seek(max(0, size - ENDS))
+            mark.update(file.read(ENDS))
+    return mark.hexdigest() if found else ""
 
 
 def _rows(asked: Asked, found: EvalFile) -> tuple[list[Case], dict[str, Any]]:
