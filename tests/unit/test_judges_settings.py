@@ -82,6 +82,19 @@ def test_a_store_that_is_away_for_a_while_changes_no_judge() -> None:
     assert registered.target("o3") == "house" and answers == []
 
 
+def test_a_job_that_begins_while_the_store_is_away_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pinetune.judges.registered.RETRY_SECONDS", 0.0)
+    answers: list[Any] = [StoreError("starting"), StoreError("starting"), {"o3": "house"}]
+
+    def aliases() -> dict[str, str]:
+        answer = answers.pop(0)
+        if isinstance(answer, StoreError):
+            raise answer
+        return dict(answer)
+
+    assert Registered(aliases, lambda id: None, patience=600.0).target("o3") == "house" and answers == []
+
+
 def test_the_cache_file(tmp_path: Path) -> None:
     assert JudgeSettings.read({"PINETUNE_HOME": str(tmp_path)}).cache == tmp_path / "judges.sqlite"
     assert JudgeSettings.read({"PINETUNE_JUDGE_CACHE": str(tmp_path / "x")}).cache == tmp_path / "x"

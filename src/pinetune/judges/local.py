@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from pinetune.errors import GradingFailed, UserError
+from pinetune.errors import GradingFailed, StoreError, UserError
 from pinetune.graders.ask import AskReply, AskRequest
 from pinetune.judges.settings import LOCAL
 from pinetune.records import JsonSchema, Message
@@ -73,7 +73,7 @@ class LocalModels:
             if name not in known:
                 try:
                     known[name] = opener(name.removeprefix(LOCAL))
-                except UserError as error:
+                except (UserError, StoreError) as error:
                     raise GradingFailed("model_grader_server_error", f"local model {name}: {error}") from error
             return known[name]
 
