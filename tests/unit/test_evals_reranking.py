@@ -13,6 +13,7 @@ from pinetune.evals.reranking import (
     fingerprints,
     judged_of_groups,
     judged_of_run,
+    names_in,
     refuse_trained_rows,
     require_both_kinds,
     said_by,
@@ -86,6 +87,13 @@ def test_rows_with_one_answer_stay_on_one_side() -> None:
     assert split_rows(many, seed=3) == split_rows(many, seed=3) != split_rows(many, seed=4)
     alone = [judged(row(0), "x", True)]
     assert split_rows(alone) == (alone, [])
+
+
+def test_names_are_the_entries_that_occur_often() -> None:
+    lists = [judged(row(i), json.dumps({"genes": ["TSC2", "A", f"slip {i}", "TSC1"][: 3 + i % 2]}), True) for i in range(6)]
+    assert names_in(lists, least=3) == ["TSC1", "TSC2"]  # one letter is no name
+    with pytest.raises(DataError, match="leave it out"):
+        names_in(lists, least=7)
 
 
 def test_only_rows_answered_both_ways_choose_the_step() -> None:

@@ -14,7 +14,8 @@ from transformers import AutoModelForSequenceClassification
 
 from pinetune.errors import ModelError
 from pinetune.models.load import LoraSettings, load_model, loaded_from
-from pinetune.models.reranker import Reranker, by_length, new_reranker, open_reranker
+from pinetune.models.renaming import Renaming
+from pinetune.models.reranker import RENAMINGS, Reranker, by_length, new_reranker, open_reranker
 from pinetune.records import Completion, Grade, Group, Prompt, Rollout, Row
 from pinetune.training.forward import BodyForward
 from pinetune.training.reranker import (
@@ -180,6 +181,41 @@ def test_all_three_ways_give_one_gradient(fresh: Reranker) -> None:
     assert found[0].keys() == found[1].keys() == found[2].keys() and "score.weight" in found[0]
     for other in found[1:]:
         assert all(torch.allclose(found[0][name], other[name], atol=1e-4, rtol=1e-3) for name in other)
+
+
+def test_names_are_exchanged_alike_in_prompt_thinking_and_answer() -> None:
+    renaming = Renaming(["TSC1", "TSC2", "NF1"])
+    asked = Row(3, ({"role": "user", "content": "TSC1 or TSC10?"}, {"role": "assistant", "content": None}), {"answer": "TSC1"})
+    for seed in range(20):
+        row, reasoning, answer = renaming(asked, "TSC2 is not TSC1", "TSC1, NF1-like, NF1", random.Random(seed))
+        first, second = str(row.messages[0]["content"]).removesuffix(" or TSC10?"), reasoning.split()[0]
+        third = ({"TSC1", "TSC2", "NF1"} - {first, second}).pop()
+        assert (reasoning, answer) == (f"{second} is not {first}", f"{first}, NF1-like, {third}")
+        assert (row.index, row.item, row.messages[1]["content"]) == (3, {"answer": "TSC1"}, None)
+
+
+def test_a_reranker_of_exchanged_names_scores_the_mean_over_exchanges() -> None:
+    made = new_reranker(loaded_from(make_model(), make_tokenizer()), seed=1)
+    answers = [("", "the fox"), ("", "the dog")]
+    plain = made.score_answers(ROW, answers)
+    made.settings["names"] = ["fox", "dog"]
+    # Each exchange either turns both round or neither: the scores are mixtures of the same two.
+    turned = sum(random.Random(seed).sample(["dog", "fox"], 2) == ["fox", "dog"] for seed in range(RENAMINGS)) / RENAMINGS
+    expected = [(1 - turned) * plain[0] + turned * plain[1], (1 - turned) * plain[1] + turned * plain[0]]
+    assert made.score_answers(ROW, answers) == pytest.approx(expected, abs=1e-6)
+
+
+def test_what_is_trained_on_is_varied_each_time_it_is_drawn() -> None:
+    reranker = new_reranker(loaded_from(make_model(), make_tokenizer()), seed=1)
+    texts = toy(reranker, 2, 0)
+    seen: list[float] = []
+
+    def vary(text: JudgedText, order: random.Random) -> JudgedText:
+        seen.append(order.random())
+        return text
+
+    train_reranker(reranker, texts, [], RerankerSettings(epochs=2, batch_size=8), vary=vary)
+    assert len(seen) == len(set(seen)) == 2 * len(texts)
 
 
 def test_training_ends_when_looking_again_does_not_help() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -17,6 +18,7 @@ from pinetune.errors import UserError
 if TYPE_CHECKING:
     from pinetune.cli.answering import Answering
     from pinetune.evals.reranking import JudgedAnswer
+    from pinetune.models.renaming import Renaming
     from pinetune.models.reranker import Reranker
     from pinetune.records import Row
     from pinetune.training.reranker import JudgedText, RerankerReport, RerankerSettings
@@ -39,7 +41,7 @@ def train(
     samples: Annotated[int, typer.Option(min=0, help="Fresh samples a row; 0 = the rollouts the run kept, of all its steps.")] = 16,
     threshold: Annotated[float, typer.Option(help="An answer is correct from this reward on.")] = 1.0,
     base: Annotated[str | None, typer.Option(help="Whose backbone it gets; default: the model's.")] = None,
-    epochs: Annotated[int, typer.Option(min=1, help="At most; the best step on rows held out of training is kept.")] = 8,
+    epochs: Annotated[int, typer.Option(min=1, help="At most; the best step on rows held out of training is kept.")] = 20,
     learning_rate: Annotated[float | None, typer.Option(help="Default by size.")] = None,
     per_row: Annotated[int, typer.Option(min=2, help="Most answers of one row, half right and half wrong.")] = 32,
     rule: Annotated[
@@ -49,12 +51,17 @@ def train(
             "auto = first for ranked lists, else none."
         ),
     ] = "auto",
+    rename: Annotated[
+        bool, typer.Option(help="Exchange the names that answers list at random, anew each time: nothing is learned by heart.")
+    ] = False,
     allow_answer_overlap: Annotated[bool, typer.Option(help="For tasks with few possible answers (yes/no, a label).")] = False,
     seed: Annotated[int, typer.Option(help="Fixes head, split, order and fresh samples.")] = 0,
     unsafe_python_graders: Unsafe = False,
 ) -> None:
     """Train a binary head on the model's backbone: from fresh samples (ReFT 4.4), or from the rollouts that a run graded."""
-    how = HowTrained(samples, threshold, base, epochs, learning_rate, per_row, rule, allow_answer_overlap, seed, unsafe_python_graders)
+    how = HowTrained(
+        samples, threshold, base, epochs, learning_rate, per_row, rule, rename, allow_answer_overlap, seed, unsafe_python_graders
+    )
     train_command(model, data, out, grader, held_out or [], how)
 
 
@@ -69,6 +76,7 @@ class HowTrained:
     learning_rate: float | None
     per_row: int
     rule: str
+    rename: bool
     allow_answer_overlap: bool
     seed: int
     unsafe_python: bool
@@ -78,9 +86,10 @@ def train_command(model: str, data: Path, out: Path, grader: Path | None, held_o
     """Collect or draw answers, train, save, and say how well it picks on rows held out of training."""
     from pinetune.cli.answering import answering
     from pinetune.data.rows import load_rows
-    from pinetune.evals.reranking import fingerprints, require_both_kinds, said_by, split_rows, telling, thinned
+    from pinetune.evals.reranking import fingerprints, names_in, require_both_kinds, said_by, split_rows, telling, thinned
     from pinetune.models.load import load_model
     from pinetune.models.names import find_model
+    from pinetune.models.renaming import Renaming
     from pinetune.models.reranker import new_reranker
     from pinetune.training.reranker import best_of
 
@@ -94,7 +103,8 @@ def train_command(model: str, data: Path, out: Path, grader: Path | None, held_o
     require_both_kinds(judged, how.threshold)
     ours, chosen_by = split_rows(judged, answer_field=asked.evidence["answer_field"], seed=how.seed)
     require_both_kinds(ours, how.threshold)
-    said = said_by(ours, how.rule, unsafe_python=how.unsafe_python)
+    renaming = Renaming(names_in(ours)) if how.rename else None
+    said = [str(one.row.index) for one in ours] if renaming else said_by(ours, how.rule, unsafe_python=how.unsafe_python)
     reranker = new_reranker(load_model(find_model(how.base) if how.base else asked.source), seed=how.seed)
     settings = _settings(reranker, how.epochs, how.learning_rate, how.seed)
     right = sum(one.correct for one in ours)
@@ -104,13 +114,16 @@ def train_command(model: str, data: Path, out: Path, grader: Path | None, held_o
         highlight=False,
     )
     began = time.monotonic()
-    reports = fit(reranker, ours, said, telling(chosen_by), settings, lambda report: console.print(_line(report), highlight=False))
+    reports = fit(
+        reranker, ours, said, telling(chosen_by), settings, renaming, lambda report: console.print(_line(report), highlight=False)
+    )
     kept = best_of(reports)
     about = {
         "base": how.base or model,
         "threshold": how.threshold,
         "samples": how.samples,
         "rule": how.rule,
+        "names": renaming.names if renaming else None,  # exchanged when scoring, too
         "answers": len(ours),
         "correct": right,
         **_what_training_did(reports, kept, settings, began),
@@ -198,19 +211,31 @@ def fit(
     said: Sequence[str | None],
     chosen_by: list[JudgedAnswer],
     settings: RerankerSettings,
+    renaming: Renaming | None,
     progress: Any,
 ) -> list[RerankerReport]:
-    """Raises DataError where nothing is said both rightly and wrongly."""
+    """`said`: what each answer says; with `renaming` the row it answers, for names say nothing then.
+
+    Raises DataError where nothing is said both rightly and wrongly.
+    """
     from pinetune.errors import DataError
     from pinetune.training.reranker import JudgedText, train_reranker
 
-    def text(one: JudgedAnswer, says: str | None = None) -> JudgedText:
-        token_ids, begins = reranker.text(one.row, one.reasoning, one.answer)
+    def text(one: JudgedAnswer, says: str | None, order: random.Random) -> JudgedText:
+        spelled = (one.row, one.reasoning, one.answer) if renaming is None else renaming(one.row, one.reasoning, one.answer, order)
+        token_ids, begins = reranker.text(*spelled)
         return JudgedText(token_ids, one.correct, one.row.index, begins, says)
 
-    texts = [text(one, says) for one, says in zip(ours, said, strict=True)]
+    first = random.Random(settings.seed)
+    texts = [text(one, says, first) for one, says in zip(ours, said, strict=True)]
+    held_out = [text(one, None, random.Random(one.row.index)) for one in chosen_by]  # of one row all with the same names
+    sources = {id(made): one for made, one in zip(texts, ours, strict=True)}
+
+    def vary(made: JudgedText, order: random.Random) -> JudgedText:
+        return text(sources[id(made)], str(made.says), order)
+
     try:
-        return train_reranker(reranker, texts, [text(one) for one in chosen_by], settings, progress)
+        return train_reranker(reranker, texts, held_out, settings, progress, vary if renaming else None)
     except ValueError as error:
         raise DataError(f"{error}: nothing is answered both rightly and wrongly; more --samples, or --rule none") from None
 

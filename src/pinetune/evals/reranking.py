@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +19,7 @@ from pinetune.runs.folder import RunFolder
 
 HELD_OUT_SHARE = 0.2
 AUTO, NO_RULE = "auto", "none"
+NAMED_OFTEN = 5
 CHOOSING_PER_ROW = 8  # answers of a held-out row that choose the step: they are scored again and again
 PER_ROW = 32  # answers of one row: more of them repeat themselves
 
@@ -93,6 +94,19 @@ def said_by(judged: Iterable[JudgedAnswer], written: str, *, unsafe_python: bool
         return [reading.key if (reading := rule.read(answer)) is not None else "" for answer in answers]
     finally:
         rule.close()
+
+
+def names_in(judged: Iterable[JudgedAnswer], least: int = NAMED_OFTEN) -> list[str]:
+    """The entries of ranked lists that occur in `least` answers or more, sorted: rarer ones are slips.
+
+    Raises DataError for fewer than two.
+    """
+    lists = [{entry.strip() for entry in ranked_list(one.answer) or ()} for one in judged]
+    counts = Counter(name for listed in lists for name in listed)
+    names = sorted(name for name, count in counts.items() if count >= least and len(name) > 1)
+    if len(names) < 2:
+        raise DataError(f"--rename: these answers hold no ranked lists whose entries occur {least} times; leave it out")
+    return names
 
 
 def telling(judged: Sequence[JudgedAnswer], per_row: int = CHOOSING_PER_ROW) -> list[JudgedAnswer]:

@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import copy
 import json
+import random
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -23,10 +25,12 @@ from pinetune.errors import ModelError
 from pinetune.models.chat import ChatFormat
 from pinetune.models.export import whole_folder
 from pinetune.models.load import LoadedModel, pick_device, prepared, quiet, told
+from pinetune.models.renaming import Renaming
 from pinetune.records import Group, Row
 
 LABELS = {0: "wrong", 1: "correct"}
 SETTINGS = "reranker.json"
+RENAMINGS = 4
 BATCH_TOKENS = 8192  # of one forward pass without gradient
 
 
@@ -77,8 +81,19 @@ class Reranker:
         return found
 
     def score_answers(self, row: Row, answers: Sequence[tuple[str, str]]) -> list[float]:
-        """One score an answer to `row`; each is (reasoning, answer)."""
-        return self.scores([self.tokens(row, reasoning, answer) for reasoning, answer in answers])
+        """One score an answer to `row`; each is (reasoning, answer). Where it was trained on exchanged names, the mean over RENAMINGS of
+        them, the same for all answers."""
+        names = self.settings.get("names")
+        if not names:
+            return self.scores([self.tokens(row, reasoning, answer) for reasoning, answer in answers])
+        renaming = Renaming(names)
+        texts = [
+            self.tokens(*renaming(row, reasoning, answer, random.Random(seed)))
+            for seed in range(RENAMINGS)
+            for reasoning, answer in answers
+        ]
+        scores = self.scores(texts)
+        return [fmean(scores[i :: len(answers)]) for i in range(len(answers))]
 
     def score_group(self, group: Group) -> list[float]:
         """One score a rollout."""

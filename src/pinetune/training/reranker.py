@@ -48,14 +48,14 @@ class RerankerSettings:
     are looked at; training ends when `patience` looks in a row were no better than the best (0 = never).
     """
 
-    epochs: int = 8
+    epochs: int = 20
     learning_rate: float = 1e-4
     batch_size: int = 32
     micro_batch_tokens: int = 8192
     warmup_share: float = 0.1
     max_grad_norm: float = 1.0
-    token_weight: float = 1.0
-    measures: int = 2
+    token_weight: float = 3.0
+    measures: int = 1
     patience: int = 6
     seed: int = 0
 
@@ -85,8 +85,11 @@ def train_reranker(
     held_out: Sequence[JudgedText],
     settings: RerankerSettings,
     progress: Callable[[RerankerReport], None] | None = None,
+    vary: Callable[[JudgedText, random.Random], JudgedText] | None = None,
 ) -> list[RerankerReport]:
     """Train in place and leave the best step's weights in `reranker`: the highest pair accuracy, of equal ones the lower held-out loss.
+
+    `vary` makes of a text the one that is trained on, anew each time it is drawn.
 
     Without held-out pairs the last step is kept. Raises ValueError where nothing is said both rightly and wrongly, ModelError where a
     gradient is not finite.
@@ -103,6 +106,7 @@ def train_reranker(
     losses: list[float] = []
     kept = None
     for epoch, batch in _batches(texts, settings, order):
+        batch = [vary(text, order) for text in batch] if vary else batch
         losses.append(_update(reranker, batch, optimizer, settings, _rate(settings, optimizer.num_updates, total)))
         if optimizer.num_updates % every and optimizer.num_updates < total:
             continue
