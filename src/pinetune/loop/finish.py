@@ -57,7 +57,7 @@ def finish(
         seconds=state.seconds,
         step_chosen_on_these_rows=not prepared.test,
         warnings=[_temperatures(base_greedy, tuned_greedy)],
-        **evidence_options(prepared.body),
+        **evidence_options(prepared.body, rows),
     )
     if prepared.judges.was_asked:
         spent, known = prepared.judges.spending(), prepared.judges.from_cache
@@ -83,7 +83,7 @@ def export(loaded: LoadedModel, folder: RunFolder) -> None:
 def _evaluate(prepared: Prepared, loaded: LoadedModel, rows: Sequence[Row], name: str, step: int) -> tuple[EvalReport, EvalReport]:
     """At temperature 1, as the model was trained, and greedily: a gain by sharpness alone would vanish there."""
     sampler, params = LocalSampler(loaded), prepared.config.sampling()
-    options = {"seed": derive_seed(prepared.config.seed, "evidence"), "step": step, **evidence_options(prepared.body)}
+    options = {"seed": derive_seed(prepared.config.seed, "evidence"), "step": step, **evidence_options(prepared.body, rows)}
     as_trained = evaluate(rows, sampler, prepared.grader, params=params, num_samples=eval_samples(len(rows)), name=name, **options)
     greedy = evaluate(rows, sampler, prepared.grader, params=replace(params, temperature=0.0), name=f"{name}-greedy", **options)
     return as_trained, greedy
@@ -100,4 +100,4 @@ def _temperatures(base: EvalReport, tuned: EvalReport) -> str:
 
 def _evaluate_tool(prepared: Prepared, rows: Sequence[Row], tool: Tool) -> EvalReport:
     groups = grade_answers(rows, [tool(row) for row in rows], prepared.grader)
-    return build_report(0, "ranker", groups, seconds=0.0, **evidence_options(prepared.body))
+    return build_report(0, "ranker", groups, seconds=0.0, **evidence_options(prepared.body, rows))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,8 @@ from typing import Any
 
 import torch
 
-from pinetune.data.leakage import Overlap, check_disjoint
+from pinetune.data.answers import find_answer_field, lookup, normalise
+from pinetune.data.leakage import Overlap, check_disjoint, looks_closed
 from pinetune.data.rows import check_lengths, load_rows
 from pinetune.errors import JobError
 from pinetune.evals.evaluate import evaluate
@@ -145,6 +146,7 @@ def check(raw: Mapping[str, Any], beside: Path, *, trusted_grader: bool = False,
         files = _files(body, beside)
         rows = {role: load_rows(path) for role, path in files.items()}
         overlap = _check_overlaps(body, files, rows)
+        body = _without_labels(body, overlap)
         source = source or find_model(body.model, beside)
     except BaseException:
         grader.close()
@@ -204,15 +206,25 @@ def _held_out(prepared: Prepared, sampler: LocalSampler) -> Callable[[int], Eval
             num_samples=prepared.config.eval_samples,
             seed=derive_seed(prepared.config.seed, "valid"),
             step=step,
-            **evidence_options(prepared.body),
+            **evidence_options(prepared.body, prepared.valid),
         )
 
     return held_out
 
 
-def evidence_options(body: JobBody) -> dict[str, Any]:
-    """Where the answers are; rows with the same answer vary together unless there are few possible answers."""
-    return {"answer_field": body.pinetune.answer_field, "cluster_by_answer": not body.pinetune.allow_answer_overlap}
+def evidence_options(body: JobBody, held_out: Sequence[Row]) -> dict[str, Any]:
+    """Where the answers are, and whether rows with the same answer vary together, which makes intervals wider.
+
+    They do unless the job says otherwise, or allows answers to recur and those of `held_out` look like a closed set (yes/no,
+    labels): 200 such rows would count as two facts. That answers may recur is no reason by itself: a server allows it to all.
+    """
+    own = body.pinetune
+    together = own.cluster_by_answer
+    if together is None:
+        field = own.answer_field or find_answer_field(held_out)
+        answers = {normalise(lookup(row.item, field)) for row in held_out} if field else set()
+        together = not (own.allow_answer_overlap and answers and looks_closed(len(answers), len(held_out)))
+    return {"answer_field": own.answer_field, "cluster_by_answer": together}
 
 
 def _check_names(body: JobBody) -> None:
@@ -246,6 +258,14 @@ def _check_overlaps(body: JobBody, files: Mapping[str, Path], rows: Mapping[str,
             )  # fmt: skip
             found = overlap if earlier == "training_file" else found
     return found
+
+
+def _without_labels(body: JobBody, overlap: Overlap | None) -> JobBody:
+    """Answers of which none recurs in training are no labels, however few: their rows vary together (`evidence_options`)."""
+    own = body.pinetune
+    if own.cluster_by_answer is not None or overlap is None or overlap.answer_pairs:
+        return body
+    return body.model_copy(update={"pinetune": own.model_copy(update={"cluster_by_answer": True})})
 
 
 def _load(

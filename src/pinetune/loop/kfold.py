@@ -70,7 +70,7 @@ def run_folds(raw: Mapping[str, Any], beside: Path, out: Path, k: int, open_reco
         if not (RunFolder(folder).evals / "final-tuned.json").exists():
             _run_fold(raw, body, beside, folder, folds, number, open_recorder)
     reports = [[RunFolder(out / f"fold-{n + 1}").read_eval(f"final-{which}") for n in range(k)] for which in ("base", "tuned")]
-    options = evidence_options(body)
+    options = evidence_options(body, rows)
     base, tuned = (pool(of, name, **options) for of, name in zip(reports, ("base", "tuned"), strict=True))
     base, tuned = align([base, tuned], **options)
     report = FoldsReport(k, base, tuned, compare(base, tuned, **options))

@@ -70,6 +70,7 @@ def _check(subject: Subject) -> PreflightReport:
     grader, benched = check_grader(subject)
     if not options.model:
         return PreflightReport((data, grader))
+    from pinetune.loop.job import evidence_options
     from pinetune.preflight.model import draw_groups, load_of, open_base
 
     try:
@@ -82,7 +83,8 @@ def _check(subject: Subject) -> PreflightReport:
         return PreflightReport((data, grader, Part("learnability", (Finding("stop", "not_tested", str(error)),))))
     options.told("trying constant answers")
     own = subject.body.pinetune
-    cluster_field = None if own.allow_answer_overlap else own.answer_field or find_answer_field(subject.train)
+    together = evidence_options(subject.body, subject.train)["cluster_by_answer"]
+    cluster_field = own.answer_field or find_answer_field(subject.train) if together else None
     learnable = check_learnable(groups, best_guess(subject), cluster_field)
     options.told("timing a forward pass")
     cost = check_cost(load_of(subject, opened, groups, seconds), benched.cost if benched else None, subject.beside.resolve())

@@ -26,7 +26,7 @@ from pinetune.loop.ablation.controls import FormatCheck, FormatGrader, RandomGra
 from pinetune.loop.ablation.fewshot import candidates, choice_rows, with_shots
 from pinetune.loop.ablation.report import AblationReport, Arm
 from pinetune.loop.ablation.split import split_gain
-from pinetune.loop.config import eval_samples
+from pinetune.loop.config import eval_samples, parse_job
 from pinetune.loop.finish import finish
 from pinetune.loop.job import Prepared, evidence_options, open_run, prepare, run_prepared
 from pinetune.loop.methods import method_of
@@ -175,8 +175,10 @@ def _prompt(shared: Shared, prepared: Prepared) -> None:
         rows = {"choice": [with_shots(row, shots, write) for row in chosen_on], "all": [with_shots(r, shots, write) for r in evidence]}
         if max(len(prepared.loaded.chat.render(row).token_ids) for of in rows.values() for row in of) > room:
             continue
-        report = evaluate(rows["choice"], sampler, prepared.grader, params=prepared.config.sampling(),
-                          seed=derive_seed(prepared.config.seed, "few-shot"), name="choice", **evidence_options(prepared.body))  # fmt: skip
+        report = evaluate(
+            rows["choice"], sampler, prepared.grader, params=prepared.config.sampling(), seed=derive_seed(prepared.config.seed, "few-shot"),
+            name="choice", **evidence_options(prepared.body, chosen_on),
+        )  # fmt: skip
         tried += 1
         if report.reward.value > best_reward:
             best, best_reward = shots, report.reward.value
@@ -200,14 +202,14 @@ def _judge(prepared: Prepared, loaded: LoadedModel, name: str, rows: Sequence[Ro
         num_samples=eval_samples(len(evidence)),
         seed=derive_seed(prepared.config.seed, "evidence"),
         name=name,
-        **evidence_options(prepared.body),
+        **evidence_options(prepared.body, evidence),
     )
 
 
 def _report(shared: Shared, wanted: Sequence[str], skipped: Mapping[str, str]) -> AblationReport:
-    own = shared.raw.get("pinetune", {})
-    fields = {"answer_field": own.get("answer_field"), "cluster_by_answer": not own.get("allow_answer_overlap", False)}
     base = RunFolder(shared.out / "job").read_eval("final-base")
+    body = parse_job(shared.raw)
+    fields = evidence_options(body, [group.row for group in base.groups])
     done = {name: RunFolder(shared.out / name).read_eval(FINAL) for name in wanted if name not in skipped}
     base, *others = align([base, *done.values()], **fields)
     reports = dict(zip(done, others, strict=True))
@@ -223,7 +225,7 @@ def _report(shared: Shared, wanted: Sequence[str], skipped: Mapping[str, str]) -
             Arm(name, ARMS[name], report.reward, report.metrics, compare(base, report, **fields).reward, under, _detail(shared.out / name))
         )
     split = split_gain(base, job, shared.check, **fields)
-    which = "test" if own.get("test_file") else "validation"
+    which = "test" if body.pinetune.test_file else "validation"
     return AblationReport(tuple(arms), split, shared.format_asked, f"{job.reward.n} {which} rows")
 
 
