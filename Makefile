@@ -29,13 +29,16 @@ unit: $(READY)
 test: $(READY)  ## everything a laptop can test
 	$(PYTEST) -m "not gpu"
 
-# Each client in a place of its own: they are tested against the server, not installed beside it.
-clients: $(READY)  ## the API's tests with older Python clients and with Node's, brought from their registries
+# Each in a place of its own: they are tested against ours, not installed beside it.
+clients: $(READY)  ## the API's tests with older Python clients and Node's, our logs in inspect_ai; all brought from their registries
 	@for version in 1.109.1 2.54.0; do test -x .venv-openai-$$version/bin/openai || { $(PYTHON) -m venv .venv-openai-$$version && \
 	  .venv-openai-$$version/bin/pip install -q --disable-pip-version-check openai==$$version; }; done
+	@test -x .venv-inspect-ai/bin/inspect || { $(PYTHON) -m venv .venv-inspect-ai && \
+	  .venv-inspect-ai/bin/pip install -q --disable-pip-version-check inspect_ai==0.3.285; }
 	@! command -v npm >/dev/null || npm install --silent --no-fund --no-audit --prefix build/node openai@6.49.0
 	PINETUNE_TEST_OPENAI_PYTHONS=.venv-openai-1.109.1/bin/python:.venv-openai-2.54.0/bin/python \
 	  PINETUNE_TEST_OPENAI_NODE=$$(test -d build/node/node_modules/openai && echo $(CURDIR)/build/node) $(BIN)/pytest tests/api/test_api_other_clients*.py
+	INSPECT_AI_PYTHON=.venv-inspect-ai/bin/python $(BIN)/pytest tests/unit/test_evals_inspect_log.py
 
 format: $(READY)
 	$(BIN)/ruff format src tests benchmarks
