@@ -309,7 +309,21 @@ def test_metrics_and_comparison_of_runs(client: OpenAI, lenient: OpenAI, http: h
     passed = both["metrics"]["passed"]
     assert (passed["first"], passed["second"], passed["difference"]["value"], passed["difference"]["n"]) == (0.25, 1.0, 0.75, 8)
     assert passed["p_value"] == 2 / 2**6 and 0 < passed["smallest_difference"] < 1
+    assert (found["num_clusters"], both["num_clusters"], both["graded_differently"]) == (8, 8, [])
     assert http.get("/pinetune/evals/compare", params={"first": first, "second": "evalrun_none"}).status_code == 404
+
+
+def test_criteria_of_one_name_and_two_definitions_are_named_in_a_comparison(
+    client: OpenAI, lenient: OpenAI, http: httpx.Client, work: Callable[[], None]
+) -> None:
+    runs = []
+    for definition in (EXACT, {**EXACT, "operation": "ilike"}):
+        made = new_eval(client, definition)
+        rows = [{"item": {"answer": str(i % 2)}, "sample": {"output_text": "1"}} for i in range(4)]
+        runs.append(lenient.evals.runs.create(made.id, data_source=jsonl(rows)).id)
+    work()
+    both = http.get("/pinetune/evals/compare", params={"first": runs[0], "second": runs[1]}).json()
+    assert (both["num_rows"], both["num_clusters"], both["graded_differently"]) == (4, 2, ["exact"])
 
 
 def test_the_report_s_address_leads_to_a_page(client: OpenAI, http: httpx.Client, lenient: OpenAI, work: Callable[[], None]) -> None:

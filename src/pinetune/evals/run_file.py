@@ -37,9 +37,7 @@ class StoredRun:
     graders: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # criterion id -> its definition, where it is known
 
     def regraded(self, other: StoredRun) -> list[str]:
-        """Names of criteria that both runs have, by other definitions: their numbers do not measure the same."""
-        ours, theirs = ({label(id): _grading(body) for id, body in run.graders.items()} for run in (self, other))
-        return sorted(name for name in ours.keys() & theirs.keys() if ours[name] != theirs[name])
+        return graded_differently(self.graders, other.graders)
 
 
 class RunFile:
@@ -102,6 +100,12 @@ def is_run(path: Path) -> bool:
     """Whether the file begins as a run does; nothing more of it is read."""
     with path.open("rb") as file:
         return f'"{KIND}"'.encode() in file.read(64)
+
+
+def graded_differently(ours: Mapping[str, Mapping[str, Any]], theirs: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Names of criteria (id -> definition) that both have, by other definitions: their numbers do not measure the same."""
+    mine, other = ({label(id): _grading(body) for id, body in graders.items()} for graders in (ours, theirs))
+    return sorted(name for name in mine.keys() & other.keys() if mine[name] != other[name])
 
 
 def _grading(definition: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,11 +17,14 @@ class IntervalObject(BaseModel):
 
 
 class RunMeasuresObject(BaseModel):
+    """`num_clusters`: rows that count as independent, one for each different right answer."""
+
     object: Literal["eval.run.metrics"] = "eval.run.metrics"
     eval_id: str
     run_id: str
     status: str
     num_rows: int
+    num_clusters: int
     num_items: int
     num_errored: int
     metrics: dict[str, IntervalObject]
@@ -38,11 +41,13 @@ class PairedObject(BaseModel):
 
 
 class RunComparisonObject(BaseModel):
-    """Second minus first."""
+    """Second minus first. `graded_differently`: criteria of one name in both, otherwise: their numbers do not compare."""
 
     object: Literal["eval.run.comparison"] = "eval.run.comparison"
     first: str
     second: str
     num_rows: int
+    num_clusters: int
     num_unpaired: int
+    graded_differently: list[str]
     metrics: dict[str, PairedObject]

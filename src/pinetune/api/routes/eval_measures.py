@@ -24,6 +24,7 @@ def compare(
 ) -> RunComparisonObject:
     """Second minus first on the rows that both have; the runs may be of different models and of different evals."""
     from pinetune.evals.measures import Reading, compare_runs
+    from pinetune.evals.run_file import graded_differently
 
     runs = [here.store.eval_runs.get(id, who.project) for id in (first, second)]
     reading = Reading(answer_field, list_field, cluster_by_answer)
@@ -41,7 +42,16 @@ def compare(
         )
         for name, pair in found.measures.items()
     }
-    return RunComparisonObject(first=first, second=second, num_rows=found.num_rows, num_unpaired=found.num_unpaired, metrics=metrics)
+    graders = [_graders(here, run.eval_id, who.project) for run in runs]
+    return RunComparisonObject(
+        first=first,
+        second=second,
+        num_rows=found.num_rows,
+        num_clusters=found.num_clusters,
+        num_unpaired=found.num_unpaired,
+        graded_differently=graded_differently(*graders),
+        metrics=metrics,
+    )
 
 
 @routes.get("/{eval_id}/runs/{run_id}/metrics", operation_id="getEvalRunMetrics")
@@ -67,10 +77,16 @@ def get_metrics(
         run_id=run_id,
         status=run.status,
         num_rows=found.num_rows,
+        num_clusters=found.num_clusters,
         num_items=found.num_items,
         num_errored=found.num_errored,
         metrics={name: IntervalObject(**asdict(interval)) for name, interval in found.measures.items()},
     )
+
+
+def _graders(here: Context, eval_id: str, project: str) -> dict[str, dict[str, Any]]:
+    """Criterion id -> its definition."""
+    return {str(criterion["id"]): criterion for criterion in here.store.evals.get(eval_id, project).body["testing_criteria"]}
 
 
 def _items(here: Context, run_id: str) -> list[dict[str, Any]]:
