@@ -100,9 +100,8 @@ def test_a_serving_process_that_fails_is_an_error_flag(linked: Service, serving:
 
 @pytest.mark.slow
 def test_the_real_serving_process_judges(tmp_path: Path) -> None:
-    tiny = save_tiny(tmp_path / "tiny", positions=1024)
     with Store.open(Settings.read({}, home=tmp_path / "home")) as store, listening(create_process_app(store, "s3cret")) as url:
-        store.models.register("house", str(tiny))
+        store.models.register("house", "pinetune-mini")
         store.models.set_alias("o3-2025-04-16", "house")
         with service_on(tmp_path / "home", url, "s3cret") as service:
             found = graded(service)

@@ -19,6 +19,7 @@ from pinetune.judges.service import JudgeService
 from pinetune.judges.settings import JudgeSettings
 from pinetune.loop.judging import judge_service
 from pinetune.loop.local_judge import LocalJudge
+from pinetune.models.names import find_model
 from pinetune.records import Completion, JsonSchema, Message, Row
 from pinetune.wire.fine_tuning import PinetuneOptions
 
@@ -156,3 +157,10 @@ def test_what_a_local_judge_cannot_read(tiny: Path, content: Any) -> None:
     with pytest.raises(GradingFailed) as caught:
         LocalJudge(str(tiny))(({"role": "user", "content": content},), None, {})
     assert caught.value.kind == "model_grader_server_error"
+
+
+def test_the_miniature_gives_a_verdict_on_what_it_knows_nothing_of() -> None:
+    """It stops in the middle of its thinking; who asked for a verdict gets one."""
+    judge = LocalJudge(find_model("pinetune-mini"))
+    answer = judge([{"role": "user", "content": "Rate x"}], verdict_schema({"type": "number", "minimum": 0, "maximum": 10}), {"seed": 0})
+    assert 0 <= json.loads(answer)["result"] <= 10

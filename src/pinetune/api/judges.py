@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pinetune.api.serving_link import ServingLink
 from pinetune.errors import GradingFailed, NotFound, UserError
-from pinetune.judges.local import MAX_TOKENS, bounded, identity_of
+from pinetune.judges.local import bounded, identity_of
 from pinetune.judges.registered import Registered
 from pinetune.records import JsonSchema, Message
 from pinetune.settings import Settings
@@ -58,9 +58,11 @@ class ServedJudge:
             "messages": [dict(message) for message in messages],
             "temperature": params.get("temperature", 0.0),
             "top_p": params.get("top_p", 1.0),
-            "max_completion_tokens": params.get("max_completion_tokens", MAX_TOKENS),
+            "reasoning_effort": params.get("reasoning_effort", "medium"),  # half of the room at most, as for a judge in a job
             "seed": params["seed"],
         }
+        if "max_completion_tokens" in params:
+            body["max_completion_tokens"] = params["max_completion_tokens"]
         if schema is not None:
             form = {"name": "verdict", "schema": bounded(schema), "strict": True}
             body["response_format"] = {"type": "json_schema", "json_schema": form}

@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from pinetune.errors import GradingFailed
 from pinetune.judges.local import MAX_TOKENS, bounded, identity_of
 from pinetune.models.load import load_model
-from pinetune.records import JsonSchema, Message, Row, SamplingParams
+from pinetune.records import JsonSchema, Message, Prompt, Row, SamplingParams
 from pinetune.rollout.run import derive_seed
 from pinetune.sampling.local import LocalSampler
 
@@ -49,7 +50,13 @@ class LocalJudge:
         )
         seed = derive_seed("judge", int(params.get("seed", 0)), json.dumps(list(messages), sort_keys=True))
         with self._lock:
-            return next(self._sampler.sample([prompt], 1, settings, [[seed]]))[2].answer
+            answer = self._answer(prompt, settings, seed)
+            if schema is not None and not answer:  # it stopped in the middle of its thinking
+                answer = self._answer(prompt, replace(settings, thinking_budget=0), seed)
+            return answer
+
+    def _answer(self, prompt: Prompt, settings: SamplingParams, seed: int) -> str:
+        return next(self._sampler.sample([prompt], 1, settings, [[seed]]))[2].answer
 
     def _harmless(self, content: Any) -> str:
         """Text in which no special token is left: an answer must not be able to end its own message and open another."""
