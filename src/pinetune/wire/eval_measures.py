@@ -41,7 +41,7 @@ class PairedObject(BaseModel):
 
 
 class RunComparisonObject(BaseModel):
-    """Second minus first. `graded_differently`: criteria of one name in both, otherwise: their numbers do not compare."""
+    """Second minus first. `graded_differently`: criteria of one name with two definitions: their numbers do not compare."""
 
     object: Literal["eval.run.comparison"] = "eval.run.comparison"
     first: str
