@@ -142,6 +142,12 @@ def test_balanced_takes_of_each_name_all_of_the_rarer_kind_and_as_many_of_the_ot
     assert {len(groups) for groups in wrong} == {3} and len(set.union(*map(set, wrong))) > 3  # drawn anew each time
 
 
+def test_balanced_keeps_the_answers_to_a_row_together() -> None:
+    texts = [JudgedText([i], i % 2 == 0, i // 4) for i in range(40)]
+    drawn = [text.group for text in balanced(texts, random.Random(0))]
+    assert drawn == [group for group in dict.fromkeys(drawn) for _ in range(4)] and drawn != sorted(drawn)
+
+
 def test_losses_of_the_last_token_and_of_all_tokens_by_hand() -> None:
     logits = torch.tensor([0.0, math.log(3.0), 0.0, math.log(3.0)], requires_grad=True)
     trained, last = text_losses(logits, [2, 1, 1], [True, False, False], token_weight=0.5)

@@ -124,10 +124,11 @@ def train_reranker(
 
 
 def balanced(texts: Sequence[JudgedText], order: random.Random) -> list[JudgedText]:
-    """Of each thing that is said all of the rarer kind and as many of the other, drawn anew, shuffled.
+    """Of each thing that is said all of the rarer kind and as many of the other, drawn anew; rows shuffled, each row's answers together.
 
-    Otherwise a name alone would tell: the answers of training rows are right somewhere, all other names are only ever wrong, and a
-    reranker that learns this turns down the right answers of rows it has not seen. What is only ever right or wrong is left out.
+    Equally often, because a name alone would tell otherwise: the answers of training rows are right somewhere, all other names are only
+    ever wrong, and a reranker that learns this turns down the right answers of rows it has not seen. What is only ever right or wrong is
+    left out. Together, because right and wrong answers to one row then meet in one update, where what only the row tells cancels out.
     """
     kinds: dict[Hashable, tuple[list[JudgedText], list[JudgedText]]] = defaultdict(lambda: ([], []))
     for text in texts:
@@ -136,8 +137,11 @@ def balanced(texts: Sequence[JudgedText], order: random.Random) -> list[JudgedTe
     for right, wrong in kinds.values():
         few = min(len(right), len(wrong))
         drawn += [*order.sample(right, few), *order.sample(wrong, few)]
-    order.shuffle(drawn)
-    return drawn
+    rows: dict[Hashable, list[JudgedText]] = defaultdict(list)
+    for text in drawn:
+        rows[text.group].append(text)
+    shuffled = order.sample(list(rows.values()), len(rows))
+    return [text for texts_of_row in shuffled for text in texts_of_row]
 
 
 def pair_accuracy(texts: Sequence[JudgedText], scores: Sequence[float]) -> float:
