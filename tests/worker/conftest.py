@@ -110,6 +110,12 @@ def wait_until(look: Callable[[], Any], seconds: float = PATIENCE) -> Any:
     raise AssertionError("waited in vain")
 
 
+def steps_told(store: Store, job: Job) -> list[str]:
+    """What was told of training. A step paused before its evaluation is told again with the evaluation alone, once that is done."""
+    trained = (m for m in messages(store, job) if m.startswith("Step ") and ("train mean" in m or m.startswith("Step 0/")))
+    return [m.split(" ,")[0] for m in trained]
+
+
 def child_of(settings: Settings, job: Job) -> int:
     """The process that works in the job's folder."""
     folder = str(JobFolder.of(settings.home, job.id).path)

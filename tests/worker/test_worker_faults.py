@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sqlite3
 import subprocess
 import time
@@ -10,20 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import child_of, messages, new_job, wait_until
+from conftest import child_of, messages, new_job, steps_told, wait_until
 from postgres_server import PostgresServer
 from tiny_models import save_tiny
 
 from pinetune.errors import StoreError
 from pinetune.settings import Settings
-from pinetune.store import Job, Store
+from pinetune.store import Store
 from pinetune.worker.run import Pace, run_worker  # noqa: F401  (imported here, before the disk is full)
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
-
-
-def steps_told(store: Store, job: Job) -> list[str]:
-    return [m.split(" ,")[0] for m in messages(store, job) if m.startswith("Step ")]
 
 
 def test_a_locked_database_only_delays(store: Store, settings: Settings, tiny: str, working: Callable[..., Any]) -> None:
@@ -116,6 +114,7 @@ def test_a_database_server_that_is_away_for_longer_than_a_lease(
     wait_until(lambda: store.jobs.get(job.id).step >= 3)
     before = store.events.since(job.id, 0)
     postgres.stop()
+    os.kill(child_of(settings, job), signal.SIGSTOP)  # a fast machine would end the job before its lease does
     wait_until(lambda: not child_of(settings, job))  # another worker, which still reaches the server, may hold the job by now
     postgres.start()
     wait_until(lambda: store.jobs.get(job.id).is_final)

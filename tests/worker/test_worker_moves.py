@@ -9,19 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import child_of, messages, new_job, wait_for, wait_until
+from conftest import child_of, messages, new_job, steps_told, wait_for, wait_until
 
 from pinetune.settings import Settings
-from pinetune.store import Job, Store
+from pinetune.store import Store
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 LONG = {"steps": 12}
-
-
-def steps_told(store: Store, job: Job) -> list[str]:
-    """What was told of training. A step paused before its evaluation is told again with the evaluation alone, once that is done."""
-    trained = (m for m in messages(store, job) if m.startswith("Step ") and ("train mean" in m or m.startswith("Step 0/")))
-    return [m.split(" ,")[0] for m in trained]
 
 
 def weights(store: Store, name: str) -> bytes:
