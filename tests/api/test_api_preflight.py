@@ -38,6 +38,22 @@ def test_a_job_is_checked_and_not_created(client: OpenAI, http: httpx.Client, se
 
 
 @pytest.mark.slow
+def test_a_job_that_asks_for_its_check_is_created_only_if_it_may_go_on(client: OpenAI, http: httpx.Client, service: Service) -> None:
+    train, valid = upload_rows(client, ROWS[:10]), upload_rows(client, [*ROWS[10:], ROWS[9]], "valid.jsonl")
+    before = service.store.jobs.counts()
+    asked = {"preflight": "require"}
+    reply = http.post("/fine_tuning/jobs", json=job_body(train.id, validation_file=valid.id, pinetune=asked), timeout=300)
+    error = reply.json()["error"]
+    assert (reply.status_code, error["code"], error["param"]) == (400, "preflight_stop", "pinetune.preflight")
+    assert error["message"].startswith("The job was not created, as its check says stop: ") and "training_file" in error["message"]
+    assert service.store.jobs.counts() == before
+    sound = upload_rows(client, ROWS[10:], "valid.jsonl")
+    reply = http.post("/fine_tuning/jobs", json=job_body(train.id, validation_file=sound.id, pinetune=asked), timeout=300)
+    assert reply.status_code == 200, reply.json()
+    assert client.fine_tuning.jobs.cancel(reply.json()["id"]).status == "cancelled"
+
+
+@pytest.mark.slow
 def test_rows_that_are_none_are_told_by_line_and_without_paths(client: OpenAI, http: httpx.Client) -> None:
     file = upload_rows(client, [*ROWS[:2], {"messages": []}])
     report = http.post("/pinetune/preflight", json=job_body(file.id), timeout=300).json()

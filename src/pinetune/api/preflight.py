@@ -33,6 +33,14 @@ def check_job(data: dict[str, Any], here: Context, project: str) -> PreflightObj
         return _report(_run(job_file, here), folder)
 
 
+def refuse_stopped(report: PreflightObject) -> None:
+    """Raises ApiProblem 400 with what `report` found where its verdict is stop."""
+    found = [finding.text for part in report.parts for finding in part.findings if finding.verdict == "stop"]
+    if report.verdict == "stop":
+        text = f"The job was not created, as its check says stop: {' '.join(found)}"
+        raise ApiProblem(400, text[:4000], code="preflight_stop", param="pinetune.preflight")
+
+
 def _put_together(new: NewJob, here: Context, folder: Path) -> Path:
     """The files under the names of their roles: findings then say the API's words, and nothing a user wrote becomes a path."""
     raw = {**new.body, "pinetune": {**(new.body.get("pinetune") or {})}}

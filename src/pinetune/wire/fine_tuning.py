@@ -89,6 +89,7 @@ class PinetuneOptions(Wire):
     test_file: str | None = None  # final evidence: no choice is made on it
     answer_field: str | None = None  # the row's key that holds the right answer; found when not told
     allow_answer_overlap: bool = False  # for tasks with few possible answers (yes/no, a label)
+    preflight: Literal["off", "require"] = "off"  # of a service: whether it creates no job that `pinetune check` would stop
     cluster_by_answer: bool | None = None  # whether intervals let rows with one answer vary together; null: `loop.job.evidence_options`
     judge_base_url: str | None = None  # of an OpenAI-compatible endpoint; keys come from the environment only
     judge_aliases: dict[str, str] = Field(default_factory=dict)  # the name a grader says -> the model that answers

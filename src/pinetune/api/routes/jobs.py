@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Any
 
+from anyio import to_thread
 from fastapi import APIRouter, Query, Request
 
 from pinetune.api.auth import Who
@@ -12,6 +13,7 @@ from pinetune.api.bodies import Body
 from pinetune.api.context import Context, Here
 from pinetune.api.job_body import new_job
 from pinetune.api.job_view import show_checkpoint, show_event, show_job
+from pinetune.api.preflight import check_job, refuse_stopped
 from pinetune.store.rows import Job
 from pinetune.wire.document import METADATA, describe, query_parameter
 from pinetune.wire.errors import ApiProblem
@@ -23,9 +25,17 @@ Limit = Annotated[int, Query(ge=1, le=1000)]
 
 
 @routes.post("", operation_id="createFineTuningJob", openapi_extra=describe(CreateJob))
-def create_job(body: Body, here: Here, who: Who) -> JobObject:
-    """Create a job. Rows are checked after this call: see the job's `error` and events."""
-    new, warnings = new_job(body, here, who.project)
+async def create_job(body: Body, here: Here, who: Who) -> JobObject:
+    """Create a job. Rows are checked after this call: see the job's `error` and events; or before it, where the body asks for that with
+    `pinetune.preflight`."""
+    own = body.get("pinetune")
+    if isinstance(own, dict) and own.get("preflight") == "require":
+        refuse_stopped(await to_thread.run_sync(check_job, body, here, who.project, limiter=here.preflights))
+    return await to_thread.run_sync(_create, body, here, who.project)
+
+
+def _create(body: dict[str, Any], here: Context, project: str) -> JobObject:
+    new, warnings = new_job(body, here, project)
     job = here.store.jobs.create(new)
     if warnings:
         here.store.events.append(job.id, warnings)
