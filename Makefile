@@ -38,7 +38,7 @@ clients: $(READY)  ## the API's tests with older Python clients and Node's, our 
 	@! command -v npm >/dev/null || npm install --silent --no-fund --no-audit --prefix build/node openai@6.49.0
 	PINETUNE_TEST_OPENAI_PYTHONS=.venv-openai-1.109.1/bin/python:.venv-openai-2.54.0/bin/python \
 	  PINETUNE_TEST_OPENAI_NODE=$$(test -d build/node/node_modules/openai && echo $(CURDIR)/build/node) $(BIN)/pytest tests/api/test_api_other_clients*.py
-	INSPECT_AI_PYTHON=.venv-inspect-ai/bin/python $(BIN)/pytest tests/unit/test_evals_inspect_log.py
+	INSPECT_AI_PYTHON=$(CURDIR)/.venv-inspect-ai/bin/python $(BIN)/pytest tests/unit/test_evals_inspect_log.py
 
 format: $(READY)
 	$(BIN)/ruff format src tests benchmarks
