@@ -124,6 +124,7 @@ def test_checkpoints_come_and_go_with_their_folders(scene: Scene) -> None:
     assert (scene.store.folders.path(listed.folder) / "config.json").read_text() == "{}"
     shutil.rmtree(folder)
     scene.step(3, 0.3)
+    scene.checkpoint(3)  # the newest always stays
     mirror.catch_up()
     assert scene.store.checkpoints.list(scene.job.id).items == ()
     assert scene.told().count("Checkpoint created at step 2") == 1
@@ -146,6 +147,24 @@ def test_a_checkpoint_that_is_being_replaced_is_waited_for(scene: Scene, told: b
     mirror.catch_up()
     assert scene.told() == [ONE, TWO, "Checkpoint created at step 2", "Look out"]
     assert [c.step for c in scene.store.checkpoints.list(scene.job.id).items] == [2]
+
+
+def test_a_listed_checkpoint_that_is_being_replaced_stays_listed(scene: Scene) -> None:
+    mirror = scene.mirror()
+    scene.step(1, 0.1)
+    scene.checkpoint(1)
+    scene.step(2, 0.2)
+    folder = scene.checkpoint(2)
+    scene.judge(2, 0.5)
+    mirror.catch_up()  # the evaluation stands there before its checkpoint is written again
+    folder.rename(folder.with_name("step-00002.old.partial"))
+    scene.run.append_event("warn", "Look out")
+    mirror.catch_up()
+    assert [c.step for c in scene.store.checkpoints.list(scene.job.id).items] == [2]
+    folder.with_name("step-00002.old.partial").rename(folder)
+    mirror.catch_up()
+    (model,) = scene.store.checkpoints.list(scene.job.id).items
+    assert (model.step, scene.store.folders.path(model.folder).is_dir()) == (2, True)
 
 
 def test_a_checkpoint_that_was_surpassed_at_once_is_told_and_not_offered(scene: Scene) -> None:

@@ -52,7 +52,6 @@ class Mirror:
                 step = int(event.data["step"])
                 self._judged[step] = self._judged.get(step, False) or _tells_evaluation(event.data)
         self._listed = {checkpoint.step for checkpoint in _all_checkpoints(store, job.id)}
-        self._here: set[int] = set()  # checkpoints that were ever seen in the folder
         self._seen: tuple[Any, ...] = ()
         self._evals = JobEvals(store, lease, job, run)
         self.rows: list[dict[str, Any]] = []
@@ -159,9 +158,11 @@ class Mirror:
             self._told.update(event.key for event in new if event.key)
 
     def _drop_gone(self, folders: Mapping[int, Path], ended: bool) -> None:
-        """Only the best stay on the disk; what is gone is no longer offered. What another worker had come further with is yet to come."""
-        self._here.update(folders)
-        gone = {step for step in self._listed - set(folders) if ended or step in self._here or step <= max(folders, default=-1)}
+        """Only the best stay on the disk; what is gone is no longer offered.
+
+        The newest always stays: out of sight, it is being replaced by its evaluated self, or yet to come, as another worker's is.
+        """
+        gone = {step for step in self._listed - set(folders) if ended or step < max(folders, default=-1)}
         if not gone:
             return
         for checkpoint in _all_checkpoints(self._store, self._job.id):
