@@ -252,7 +252,9 @@ def test_a_dead_worker_is_replaced(level: str) -> None:
         assert pool.call({}, {}).value == 1.0
         worker = pool._idle[0]
         os.killpg(worker._process.pid, 9)
-        assert pool.call({}, {}).value == 1.0
+        give_up = time.monotonic() + 60
+        while pool._idle == [worker] and time.monotonic() < give_up:  # the confined process dies a moment after its parent
+            assert pool.call({}, {}).value == 1.0
         assert pool._idle != [worker]
     finally:
         pool.close()
